@@ -1,0 +1,1 @@
+"""What framing costs, side by side with peers and with the floor: ``python -m benchmarks``."""

@@ -1,0 +1,450 @@
+"""Channel: a connection without I/O. Both directions, their buffers, their limits, their deadlines and their states.
+
+A driver is what is left when everything else is here: it reads bytes and gives them to `Channel.receive`, writes what
+`Channel.outgoing` holds, looks at a clock and calls `Channel.expire`. A channel has no socket, starts no thread and
+knows no time but what it is told, so that whatever happens on a connection can be replayed in a test.
+
+It guarantees that
+
+- only what `TRANSITIONS` has a row for can be done; everything else raises, and changes nothing;
+- what was received before a violation is returned first, and the violation then raised, by every later call;
+- sending is all or nothing: a message that cannot be encoded queues no byte;
+- a frame that was begun is complete before ``frame_timeout`` has passed, however its bytes drip, or `expire` raises.
+
+One thread at a time uses a channel; which, is the driver's business.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Final, Generic, TypeVar
+
+from framing.errors import ConnectionClosed, DecodeError, FramingError, Timeout, Violation
+from framing.framers import Decoder
+from framing.wire import Wire
+
+__all__ = ["TRANSITIONS", "Channel", "Event", "State"]
+
+T = TypeVar("T")
+
+JOINED_BYTES = 1 << 14
+"""Frames below this size are joined before they are written; larger ones are handed over as they are, uncopied."""
+
+GATHERED = 64
+"""The most buffers that `Channel.outgoing` gives at once: far below any system's IOV_MAX."""
+
+
+class State(enum.Enum):
+    """What a channel may still do. *Local* is this side's stream, *remote* the peer's."""
+
+    OPEN = "open"
+    HALF_CLOSED_LOCAL = "half-closed (local)"
+    HALF_CLOSED_REMOTE = "half-closed (remote)"
+    CLOSED = "closed"
+    FAILED = "failed"
+
+
+class Event(enum.Enum):
+    """What happens to a channel."""
+
+    SEND = "send"
+    RECEIVE = "receive"
+    SEND_EOF = "send EOF"
+    RECEIVE_EOF = "receive EOF"
+    VIOLATION = "violation"
+    TIMEOUT = "timeout"
+    LOST = "lost"
+    CLOSE = "close"
+
+
+TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
+    {
+        (State.OPEN, Event.SEND): State.OPEN,
+        (State.OPEN, Event.RECEIVE): State.OPEN,
+        (State.OPEN, Event.SEND_EOF): State.HALF_CLOSED_LOCAL,
+        (State.OPEN, Event.RECEIVE_EOF): State.HALF_CLOSED_REMOTE,
+        (State.OPEN, Event.VIOLATION): State.FAILED,
+        (State.OPEN, Event.TIMEOUT): State.FAILED,
+        (State.OPEN, Event.LOST): State.FAILED,
+        (State.OPEN, Event.CLOSE): State.CLOSED,
+        # This side has said all; it still listens.
+        (State.HALF_CLOSED_LOCAL, Event.RECEIVE): State.HALF_CLOSED_LOCAL,
+        (State.HALF_CLOSED_LOCAL, Event.SEND_EOF): State.HALF_CLOSED_LOCAL,
+        (State.HALF_CLOSED_LOCAL, Event.RECEIVE_EOF): State.CLOSED,
+        (State.HALF_CLOSED_LOCAL, Event.VIOLATION): State.FAILED,
+        (State.HALF_CLOSED_LOCAL, Event.TIMEOUT): State.FAILED,
+        (State.HALF_CLOSED_LOCAL, Event.LOST): State.FAILED,
+        (State.HALF_CLOSED_LOCAL, Event.CLOSE): State.CLOSED,
+        # The peer has said all; the replies still go out.
+        (State.HALF_CLOSED_REMOTE, Event.SEND): State.HALF_CLOSED_REMOTE,
+        (State.HALF_CLOSED_REMOTE, Event.SEND_EOF): State.CLOSED,
+        (State.HALF_CLOSED_REMOTE, Event.RECEIVE_EOF): State.HALF_CLOSED_REMOTE,
+        (State.HALF_CLOSED_REMOTE, Event.TIMEOUT): State.FAILED,
+        (State.HALF_CLOSED_REMOTE, Event.LOST): State.FAILED,
+        (State.HALF_CLOSED_REMOTE, Event.CLOSE): State.CLOSED,
+        # Ends are final. To end once more changes nothing, so that whoever cleans up need not ask first.
+        (State.CLOSED, Event.SEND_EOF): State.CLOSED,
+        (State.CLOSED, Event.RECEIVE_EOF): State.CLOSED,
+        (State.CLOSED, Event.LOST): State.CLOSED,
+        (State.CLOSED, Event.CLOSE): State.CLOSED,
+        (State.FAILED, Event.SEND_EOF): State.FAILED,
+        (State.FAILED, Event.LOST): State.FAILED,
+        (State.FAILED, Event.CLOSE): State.FAILED,
+    }
+)
+"""Every event that a state allows, and the state that it leads to. What is not here is refused with an exception."""
+
+
+class Channel(Generic[T]):
+    """Both directions of one connection over ``wire``.
+
+    ``high_water`` and ``low_water`` are bytes: `paused` is True from the moment when more than ``high_water`` of them
+    wait to be written until no more than ``low_water`` do. ``frame_timeout`` and ``idle_timeout`` are seconds, or None
+    for no limit; ``now`` is the time of the caller's clock, any clock that does not go back.
+    """
+
+    __slots__ = (
+        "_began",
+        "_decoder",
+        "_error",
+        "_fresh",
+        "_may_receive",
+        "_may_send",
+        "_moved",
+        "_now",
+        "_paused",
+        "_queued",
+        "_ready",
+        "_state",
+        "_timed",
+        "frame_timeout",
+        "high_water",
+        "idle_timeout",
+        "low_water",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        wire: Wire[T],
+        *,
+        high_water: int = 1 << 16,
+        low_water: int = 1 << 14,
+        frame_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        now: float = 0.0,
+    ) -> None:
+        if not 0 <= low_water <= high_water:
+            raise ValueError(f"low_water={low_water} and high_water={high_water}: give 0 <= low_water <= high_water")
+        for name, seconds in (("frame_timeout", frame_timeout), ("idle_timeout", idle_timeout)):
+            if seconds is not None and not seconds > 0:
+                raise ValueError(f"{name} is {seconds!r}; give seconds above 0, or None for no limit")
+        self.wire = wire
+        self.high_water = high_water
+        self.low_water = low_water
+        self.frame_timeout = frame_timeout
+        self.idle_timeout = idle_timeout
+        self._timed = frame_timeout is not None or idle_timeout is not None
+        self._decoder: Decoder[T] = wire.decoder()
+        self._state = State.OPEN
+        self._may_send = True
+        self._may_receive = True
+        self._error: FramingError | None = None
+        self._ready: deque[bytes | memoryview] = deque()  # what outgoing() gives, in order
+        self._fresh: list[bytes] = []  # small frames behind it, not yet joined
+        self._queued = 0
+        self._paused = False
+        self._now = now
+        self._moved = now  # when bytes were last received or written
+        self._began: float | None = None  # when the first byte of the frame under way was received
+
+    def __repr__(self) -> str:
+        return f"<Channel {self._state.value}, {self._decoder.buffered} bytes held, {self._queued} to be written>"
+
+    # ------------------------------------------------------------------ states
+
+    @property
+    def state(self) -> State:
+        """What this channel may still do."""
+        return self._state
+
+    @property
+    def error(self) -> FramingError | None:
+        """Why the channel failed: the violation, the timeout, or what was given to `lost`; None while it has not."""
+        return self._error
+
+    @property
+    def may_send(self) -> bool:
+        """Whether `send` is allowed; false once this side has ended its stream, or the channel has failed."""
+        return self._may_send
+
+    @property
+    def may_receive(self) -> bool:
+        """Whether more may come from the peer; while it is true, a driver goes on reading."""
+        return self._may_receive
+
+    def _move(self, event: Event) -> None:
+        """Follow the table. The callers have asked `_may_send` or `_may_receive`, so there is a row."""
+        self._state = state = TRANSITIONS[self._state, event]
+        self._may_send = (state, Event.SEND) in TRANSITIONS
+        self._may_receive = (state, Event.RECEIVE) in TRANSITIONS
+
+    def _fail(self, event: Event, error: FramingError) -> None:
+        self._move(event)
+        if self._state is State.FAILED and self._error is None:
+            self._error = error
+
+    def _refusal(self, what: str) -> FramingError:
+        """What a call raises that the state has no row for."""
+        return ConnectionClosed(f"{what}: the channel is {self._state.value}")
+
+    def _no_receiving(self) -> FramingError:
+        if self._error is not None:
+            # Without the traceback of the last time, which would grow with each call.
+            return self._error.with_traceback(None)
+        return self._refusal("there is nothing more to receive")
+
+    # --------------------------------------------------------------- receiving
+
+    def receive(self, chunk: bytes | bytearray | memoryview, now: float | None = None) -> list[T]:
+        """Take in a chunk; return the messages that it completes, in order.
+
+        Messages before a violation are returned, and the violation is raised by the next call; a refused payload
+        raises `DecodeError` at its place, once, and the next call goes on behind it: while `pending` is true,
+        ``receive(b"")`` has more to say. Raises `ConnectionClosed` when the peer's stream, or the channel, has ended.
+        """
+        if not self._may_receive:
+            raise self._no_receiving()
+        try:
+            messages = self._decoder.feed(chunk)
+        except DecodeError:
+            self._watch(now, whole=True, moved=bool(chunk))
+            raise
+        except Violation as error:
+            self._fail(Event.VIOLATION, error)
+            raise
+        if self._timed:
+            self._watch(now, whole=bool(messages), moved=bool(chunk))
+        return messages
+
+    def get_buffer(self, sizehint: int = -1) -> memoryview:
+        """Lend a buffer to read into, as ``asyncio.BufferedProtocol`` does; `buffer_updated` says how much was read."""
+        if not self._may_receive:
+            raise self._no_receiving()
+        return self._decoder.get_buffer(sizehint)
+
+    def buffer_updated(self, nbytes: int, now: float | None = None) -> list[T]:
+        """The first ``nbytes`` of the lent buffer were filled: return and raise as `receive` does for them."""
+        if not self._may_receive:
+            raise self._no_receiving()
+        try:
+            messages = self._decoder.buffer_updated(nbytes)
+        except DecodeError:
+            self._watch(now, whole=True, moved=nbytes > 0)
+            raise
+        except Violation as error:
+            self._fail(Event.VIOLATION, error)
+            raise
+        if self._timed:
+            self._watch(now, whole=bool(messages), moved=nbytes > 0)
+        return messages
+
+    def receive_eof(self, now: float | None = None) -> list[T]:
+        """The peer's stream has ended. Return what was still waiting; call it until it returns nothing.
+
+        Raises `TruncatedFrame` where the stream ended inside a frame, and what `receive` raises. A clean end leaves the
+        sending side as it is: replies still go out.
+        """
+        if not self._may_receive:
+            if (self._state, Event.RECEIVE_EOF) in TRANSITIONS:
+                return []
+            raise self._no_receiving()
+        try:
+            messages = self._decoder.feed_eof()
+        except Violation as error:
+            self._fail(Event.VIOLATION, error)
+            raise
+        if self._decoder.error is None and not self._decoder.pending:
+            self._move(Event.RECEIVE_EOF)
+            self._began = None
+            if now is not None:
+                self._now = self._moved = now
+        return messages
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``receive(b"")`` may return or raise something without any new bytes."""
+        return self._may_receive and (self._decoder.pending or self._decoder.error is not None)
+
+    @property
+    def buffered(self) -> int:
+        """How many received bytes are held: the beginning of a frame."""
+        return self._decoder.buffered
+
+    @property
+    def unconsumed(self) -> bytes:
+        """The received bytes that belong to no message yet: what an upgrade in mid-stream must hand over, or refuse."""
+        return self._decoder.unconsumed
+
+    # ----------------------------------------------------------------- sending
+
+    def send(self, message: T) -> None:
+        """Queue one message. Raises `EncodeError`, and queues nothing, or `ConnectionClosed` when sending has ended."""
+        if not self._may_send:
+            raise self._no_sending()
+        self._queue(self.wire.encode(message))
+
+    def send_many(self, messages: Iterable[T]) -> None:
+        """Queue all of ``messages``, or, where one of them cannot be encoded, none; raises as `send`."""
+        if not self._may_send:
+            raise self._no_sending()
+        self._queue(self.wire.encode_many(messages))
+
+    def send_encoded(self, frames: bytes) -> None:
+        """Queue what ``wire.encode`` or ``wire.encode_many`` returned: a message for many channels is encoded once."""
+        if not self._may_send:
+            raise self._no_sending()
+        self._queue(frames)
+
+    def send_eof(self) -> None:
+        """End this side's stream behind what is queued; receiving goes on. Where it has ended, nothing happens."""
+        self._move(Event.SEND_EOF)
+
+    def close(self) -> None:
+        """End both directions. What is queued stays so: the driver writes it, or drops it."""
+        self._move(Event.CLOSE)
+
+    def lost(self, error: FramingError) -> None:
+        """The transport broke: nothing more is received or written, and ``error`` is raised by every later call."""
+        self._fail(Event.LOST, error)
+        self.drop()
+
+    def drop(self) -> int:
+        """Forget what is queued, where nobody will ever read it; returns how many bytes that were."""
+        dropped, self._queued = self._queued, 0
+        self._ready.clear()
+        self._fresh.clear()
+        self._paused = False
+        return dropped
+
+    def _no_sending(self) -> FramingError:
+        refusal = self._refusal("nothing more can be sent")
+        refusal.__cause__ = self._error
+        return refusal
+
+    def _queue(self, frames: bytes) -> None:
+        size = len(frames)
+        if not size:
+            return
+        if size < JOINED_BYTES:
+            self._fresh.append(frames)
+        else:
+            self._join()
+            self._ready.append(frames)
+        self._queued += size
+        if self._queued > self.high_water:
+            self._paused = True
+
+    def _join(self) -> None:
+        fresh = self._fresh
+        if fresh:
+            self._ready.append(fresh[0] if len(fresh) == 1 else b"".join(fresh))
+            fresh.clear()
+
+    @property
+    def queued(self) -> int:
+        """How many bytes wait to be written."""
+        return self._queued
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer takes less than it is sent: above ``high_water``, until ``low_water``. Stop making more."""
+        return self._paused
+
+    @property
+    def eof_due(self) -> bool:
+        """Whether everything is written and this side's stream has ended: time to shut the socket's sending side."""
+        return not self._may_send and not self._queued
+
+    def outgoing(self) -> list[bytes | memoryview]:
+        """The bytes to be written next, as buffers for ``sendmsg`` or ``writelines``; empty where there are none.
+
+        They stay queued until `sent` says how many were written. There may be more behind them than one call gives.
+        """
+        self._join()
+        ready = self._ready
+        if len(ready) <= GATHERED:
+            return list(ready)
+        return [ready[index] for index in range(GATHERED)]
+
+    def sent(self, nbytes: int, now: float | None = None) -> None:
+        """The first ``nbytes`` of what `outgoing` gave were written. Raises ValueError for more than there are."""
+        self._join()
+        if not 0 <= nbytes <= self._queued:
+            raise ValueError(f"{nbytes} bytes were written of {self._queued}")
+        self._queued -= nbytes
+        if self._queued <= self.low_water:
+            self._paused = False
+        if nbytes and now is not None:
+            self._now = self._moved = now
+        ready = self._ready
+        while nbytes:
+            first = ready[0]
+            size = len(first)
+            if nbytes < size:
+                ready[0] = memoryview(first)[nbytes:]
+                return
+            ready.popleft()
+            nbytes -= size
+
+    # --------------------------------------------------------------- deadlines
+
+    def _watch(self, now: float | None, *, whole: bool, moved: bool) -> None:
+        """Note the time. Only a whole frame starts the next one's time anew: bytes alone, however they drip, do not."""
+        if now is None:
+            now = self._now
+        self._now = now
+        if moved:
+            self._moved = now
+        if not self._decoder.buffered or self._decoder.pending:
+            # Held bytes that are pending are whole frames that wait for us, not for the peer.
+            self._began = None
+        elif whole or self._began is None:
+            self._began = now
+
+    @property
+    def deadline(self) -> float | None:
+        """The time at which `expire` will raise: of the frame under way or of idleness, whichever is first."""
+        ends: list[float] = []
+        if self._may_receive and self.frame_timeout is not None and self._began is not None:
+            ends.append(self._began + self.frame_timeout)
+        if self.idle_timeout is not None and (self._may_receive or self._may_send):
+            ends.append(self._moved + self.idle_timeout)
+        return min(ends, default=None)
+
+    def expire(self, now: float) -> None:
+        """Raise `Timeout`, and fail, when a deadline has passed; a driver calls it behind `receive`, never before.
+
+        Every later `receive` raises it again. What is queued can still be written.
+        """
+        self._now = now
+        deadline = self.deadline
+        if deadline is None or now < deadline:
+            return
+        if self._began is not None and self.frame_timeout is not None and deadline == self._began + self.frame_timeout:
+            error = Timeout(
+                f"the peer began a frame and did not complete it in {self.frame_timeout:g} s: "
+                f"{self._decoder.buffered} bytes of it came",
+                seconds=self.frame_timeout,
+            )
+        else:
+            error = Timeout(
+                f"nothing was received or written for {self.idle_timeout:g} s; "
+                "the peer is gone, or has nothing to say: connect again when needed",
+                seconds=self.idle_timeout,
+            )
+        self._fail(Event.TIMEOUT, error)
+        raise error

@@ -1,0 +1,262 @@
+"""Addresses: what a driver connects to and listens at, read once, and the sockets made from them.
+
+An address is written as ``(host, port)``, as ``"tcp://host:port"`` (IPv6 in brackets: ``"tcp://[::1]:9000"``), or as
+``"unix:/path/to/socket"`` (``"unix:@name"`` is Linux's abstract namespace). `Address` is what all of them are read into;
+``str(address)`` writes it as a URL again.
+
+Every TCP socket made here has TCP_NODELAY set: frames leave when they are written, they do not wait for an
+acknowledgement. A name's addresses are tried one after the other until one answers.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import socket
+import stat
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from framing.drivers.failures import translate
+from framing.errors import ConnectionFailed
+
+__all__ = ["Address", "AddressLike", "close_listener", "connect", "listen", "local_address", "no_delay", "peer_address"]
+
+LONGEST_PATH = 107 if sys.platform == "linux" else 103
+"""The most bytes that the system's sockaddr_un holds in front of its NUL."""
+
+_EXAMPLES = '("127.0.0.1", 9000), "tcp://127.0.0.1:9000", "tcp://[::1]:9000" or "unix:/run/app.sock"'
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens or a peer is. ``scheme`` is ``"tcp"`` (with ``host``, ``port``) or ``"unix"`` (``path``).
+
+    The ``path`` of an abstract socket begins with a NUL; an unnamed unix socket, as a client's is, has an empty one.
+    """
+
+    scheme: str
+    host: str = ""
+    port: int = 0
+    path: str = ""
+
+    def __str__(self) -> str:
+        if self.scheme == "unix":
+            return f"unix:@{self.path[1:]}" if self.path[:1] == "\0" else f"unix:{self.path}"
+        return f"{self.scheme}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+    @classmethod
+    def parse(cls, value: AddressLike) -> Address:
+        """Read an address in any of its spellings; raises ValueError, or TypeError for what is no address at all."""
+        if isinstance(value, Address):
+            return value
+        if isinstance(value, str):
+            return cls._from_url(value)
+        if isinstance(value, tuple) and len(value) in (2, 4):
+            # Four are what the socket module gives for IPv6: flow label and scope come behind.
+            host, port = value[:2]
+            if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
+                raise TypeError(f"an address is (host: str, port: int), not {value!r}")
+            if len(value) == 4 and value[3] and "%" not in host:
+                host = f"{host}%{value[3]}"
+            return cls("tcp", host, _check_port(port, value))
+        raise TypeError(f"{value!r} is no address; give {_EXAMPLES}")
+
+    @classmethod
+    def _from_url(cls, url: str) -> Address:
+        scheme, colon, rest = url.partition(":")
+        if not colon:
+            raise ValueError(f"the address {url!r} has no scheme; give {_EXAMPLES}")
+        if scheme == "unix":
+            return cls("unix", path=_check_path(rest.removeprefix("//"), url))
+        if scheme != "tcp" or not rest.startswith("//"):
+            raise ValueError(f"the address {url!r} is neither tcp://host:port nor unix:/path; give {_EXAMPLES}")
+        place = rest[2:].removesuffix("/")
+        if place.startswith("["):
+            host, bracket, behind = place[1:].partition("]")
+            if not bracket or not host or (behind and not behind.startswith(":")):
+                raise ValueError(f"the brackets in {url!r} do not enclose an IPv6 address; write tcp://[::1]:9000")
+            port = behind[1:]
+        else:
+            host, _, port = place.rpartition(":")
+            if ":" in host:
+                raise ValueError(f"the IPv6 address in {url!r} needs brackets; write tcp://[{host}]:{port}")
+            if not host and ":" not in place:
+                raise ValueError(f"the address {url!r} has no port; write tcp://{place or '127.0.0.1'}:9000")
+        if any(mark in host for mark in "/@?#") or any(letter.isspace() for letter in host):
+            raise ValueError(f"the host {host!r} in {url!r} is none; write tcp://host:port and nothing behind")
+        if not (port.isascii() and port.isdigit() and len(port) <= 5):
+            what = f"the port {port!r} in {url!r} is no number" if port else f"the address {url!r} has no port"
+            raise ValueError(f"{what}; write tcp://{f'[{host}]' if ':' in host else host}:9000")
+        return cls("tcp", host, _check_port(int(port), url))
+
+
+AddressLike: TypeAlias = Address | str | tuple[str, int] | tuple[str, int, int, int]
+"""All spellings of an address that the drivers take."""
+
+
+def _check_port(port: int, value: object) -> int:
+    if not 0 <= port <= 65535:
+        raise ValueError(f"the port of {value!r} is {port}; ports are 0 to 65535")
+    return port
+
+
+def _check_path(path: str, url: str) -> str:
+    if path.startswith("@"):
+        path = "\0" + path[1:]
+    if not path or path == "\0":
+        raise ValueError(f"the address {url!r} has no path; write unix:/path/to/socket")
+    if "\0" in path[1:]:
+        raise ValueError(f"the path in {url!r} holds a NUL")
+    if (size := len(os.fsencode(path))) > LONGEST_PATH:
+        raise ValueError(f"the path in {url!r} is {size} bytes long; the system takes {LONGEST_PATH} for a unix socket")
+    return path
+
+
+def peer_address(raw: Any, fallback: Address) -> Address:
+    """What the socket module calls a peer, as an address; ``fallback`` for unix peers, which have no name."""
+    return Address.parse(raw) if isinstance(raw, tuple) and len(raw) in (2, 4) else fallback
+
+
+def local_address(sock: socket.socket, asked: Address) -> Address:
+    """The address that ``sock`` is bound to: with the port that the system chose, where 0 was asked for."""
+    return peer_address(sock.getsockname(), asked)
+
+
+def no_delay(sock: socket.socket) -> None:
+    """Set TCP_NODELAY where ``sock`` is TCP: some systems and libraries accept sockets without it."""
+    if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
+        # A peer that has gone already makes this an error on some systems; the first read tells it better.
+        with contextlib.suppress(OSError):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def connect(address: Address, timeout: float | None) -> socket.socket:
+    """A connected stream socket; ``timeout`` seconds are for all the addresses of the name together.
+
+    Raises `ConnectionRefused`, `ConnectionFailed` or `Timeout`: of the last address tried, with the others as notes.
+    """
+    end = None if timeout is None else time.monotonic() + timeout
+    try:
+        targets = _targets(address, passive=False)
+    except OSError as error:
+        raise translate(error, address, "connecting to") from error
+    failures: list[str] = []
+    last: OSError = OSError("no address")
+    for index, (family, kind, proto, target) in enumerate(targets):
+        # A dead first address must not use up the time of a living second one.
+        share = None if end is None else max((end - time.monotonic()) / (len(targets) - index), 0.001)
+        sock: socket.socket | None = None
+        try:
+            sock = socket.socket(family, kind, proto)
+            sock.settimeout(share)
+            sock.connect(target)
+            sock.settimeout(None)
+        except OSError as error:
+            if sock is not None:
+                sock.close()
+            last = error
+            failures.append(f"{target[0] if isinstance(target, tuple) else address}: {error}")
+        else:
+            no_delay(sock)
+            return sock
+    failure = translate(last, address, "connecting to")
+    if len(failures) > 1:
+        failure.add_note("tried " + "; ".join(failures))
+    raise failure
+
+
+def _targets(address: Address, *, passive: bool) -> list[tuple[int, int, int, Any]]:
+    if address.scheme == "unix":
+        if not hasattr(socket, "AF_UNIX"):
+            raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
+        return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)]
+    flags = socket.AI_PASSIVE if passive else 0
+    try:
+        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=flags)
+    except UnicodeError as error:
+        # A label that is empty, or longer than 63 letters, fails in the codec before anybody is asked.
+        raise socket.gaierror(socket.EAI_NONAME, f"this can be no host name ({error})") from error
+    return [(family, kind, proto, target) for family, kind, proto, _, target in found]
+
+
+def listen(address: Address, backlog: int = socket.SOMAXCONN) -> socket.socket:
+    """A listening socket, which does not block. An empty host means every address of this machine, IPv6 and IPv4.
+
+    A socket file that nobody listens at is replaced; one that somebody listens at, or a file that is no socket, is left
+    alone and refused. Raises `ConnectionFailed`.
+    """
+    try:
+        if address.scheme == "unix" and not address.path.startswith("\0"):
+            _clear_path(address)
+        if address.scheme == "tcp" and not address.host and socket.has_dualstack_ipv6():
+            with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
+                return _bind(socket.AF_INET6, ("::", address.port), backlog, dual=True)
+        last: OSError = OSError("no address")
+        for family, _, _, target in _targets(address, passive=True):
+            try:
+                return _bind(family, target, backlog)
+            except OSError as error:
+                last = error
+        raise last
+    except ConnectionFailed:
+        raise
+    except OSError as error:
+        raise translate(error, address, "listening at") from error
+
+
+def _bind(family: int, target: Any, backlog: int, *, dual: bool = False) -> socket.socket:
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix":
+            # So that a server that was stopped can start again while old connections are in TIME_WAIT. (On Windows
+            # the same option would let two servers share a port.)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
+        sock.bind(target)
+        sock.listen(backlog)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _clear_path(address: Address) -> None:
+    """Remove the socket file that a dead server left; raises `ConnectionFailed` where something lives at the path."""
+    try:
+        mode = os.lstat(address.path).st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISSOCK(mode):
+        raise ConnectionFailed(
+            f"listening at {address}: a file that is no socket is there; it was left alone: remove it, or mend the path",
+            address=address,
+            errno=errno.EADDRINUSE,
+        )
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        # Without blocking: a live server whose queue is full answers EAGAIN at once.
+        probe.setblocking(False)
+        try:
+            probe.connect(address.path)
+        except ConnectionRefusedError:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(address.path)
+            return
+        except FileNotFoundError:
+            return
+        except BlockingIOError:
+            pass
+    raise translate(OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)), address, "listening at")
+
+
+def close_listener(sock: socket.socket, address: Address) -> None:
+    """Close a listening socket, and remove its socket file, if it has one that nobody else has taken over since."""
+    sock.close()
+    if address.scheme == "unix" and not address.path.startswith("\0"):
+        with contextlib.suppress(OSError):
+            _clear_path(address)

@@ -1,0 +1,221 @@
+"""Stream: one stream socket, read and written with a deadline in each direction of its own.
+
+``socket.settimeout`` belongs to the socket, so a timeout given to a send would change a concurrent receive's. Here each
+direction waits for itself, with poll, and the socket's own timeout is never touched again. A plain socket stays a
+blocking one, so that reading without a deadline costs one system call; TLS sockets, and systems without MSG_DONTWAIT,
+are made non-blocking and waited for.
+
+One thread may read while another writes; two that do the same are kept apart by the caller. What the system reports is
+raised in this library's words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import select
+import socket
+import threading
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from framing.drivers.failures import translate
+from framing.errors import ConnectionClosed, Timeout
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from framing.drivers.address import Address
+
+__all__ = ["Stream", "end_of", "time_left"]
+
+_DONTWAIT: Final[int | None] = getattr(socket, "MSG_DONTWAIT", None)
+_HAS_POLL = hasattr(select, "poll")
+READ, WRITE = 1, 2
+
+LINGER_BYTES = 1 << 20
+"""How much of what nobody will read is thrown away before a close, at the most."""
+
+
+def end_of(timeout: float | None) -> float | None:
+    """The time at which ``timeout`` seconds from now are over; None for no limit."""
+    if timeout is None:
+        return None
+    if not timeout >= 0:
+        raise ValueError(f"timeout is {timeout!r}; give seconds, 0 to look only, or None to wait as long as it takes")
+    return time.monotonic() + timeout
+
+
+def time_left(end: float | None) -> float | None:
+    """Seconds until ``end``, 0 when it has passed; None for no limit."""
+    return None if end is None else max(end - time.monotonic(), 0.0)
+
+
+class _Poll:
+    """Waits for one descriptor; a poll object may serve one thread at a time, so each direction has its own."""
+
+    __slots__ = ("_fd", "_mask", "_poll")
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._mask = 0
+        self._poll: Any = select.poll() if _HAS_POLL else None
+
+    def wait(self, mask: int, seconds: float | None) -> int:
+        """The directions of ``mask`` that are ready, 0 when ``seconds`` are over. An error makes all of them ready."""
+        if self._poll is None:
+            ready = select.select([self._fd] if mask & READ else [], [self._fd] if mask & WRITE else [], [], seconds)
+            return (READ if ready[0] else 0) | (WRITE if ready[1] else 0)
+        if mask != self._mask:
+            flags = (select.POLLIN if mask & READ else 0) | (select.POLLOUT if mask & WRITE else 0)
+            self._poll.register(self._fd, flags)
+            self._mask = mask
+        # Rounded up: a wait that ends a millisecond early would spin until its deadline.
+        found = self._poll.poll(None if seconds is None else math.ceil(seconds * 1000))
+        if not found:
+            return 0
+        event = found[0][1]
+        if event & ~(select.POLLIN | select.POLLOUT):
+            return mask
+        return (READ if event & select.POLLIN else 0) | (WRITE if event & select.POLLOUT else 0)
+
+
+class Stream:
+    """A connected stream socket, owned from now on: a TCP or unix socket, one of a pair, or an ``ssl.SSLSocket``."""
+
+    __slots__ = (
+        "_closed",
+        "_flags",
+        "_gather",
+        "_reading",
+        "_secure",
+        "_tls_lock",
+        "_want_read",
+        "_want_write",
+        "_writing",
+        "address",
+        "sock",
+    )
+
+    def __init__(self, sock: socket.socket, address: Address | None) -> None:
+        # Asked by a method of it, for to import ssl costs what most programs do not need.
+        self._secure = hasattr(sock, "selected_alpn_protocol")
+        self.sock = sock
+        self.address = address
+        self._closed = False
+        blocking = _DONTWAIT is not None and not self._secure
+        sock.setblocking(blocking)
+        self._flags = _DONTWAIT if blocking and _DONTWAIT is not None else 0
+        self._gather = hasattr(sock, "sendmsg") and not self._secure
+        self._reading = _Poll(sock.fileno())
+        self._writing = _Poll(sock.fileno())
+        self._want_read = READ  # what a TLS read, or write, is waiting for: either may need the other direction
+        self._want_write = WRITE
+        # OpenSSL's state serves one call at a time; the calls do not block, so nobody waits long.
+        self._tls_lock: Any = threading.Lock() if self._secure else contextlib.nullcontext()
+
+    @property
+    def blocks(self) -> bool:
+        """Whether `read` without a deadline may simply be a blocking call."""
+        return bool(self._flags)
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
+        return self.sock.fileno()
+
+    def wait(self, end: float | None, *, also_writable: bool = False) -> int:
+        """Wait until there may be something to read (or to write, where that is asked too); 0 past ``end``."""
+        if self._secure and self._pending_tls():
+            return READ
+        try:
+            return self._reading.wait(self._want_read | (WRITE if also_writable else 0), time_left(end))
+        except (OSError, ValueError) as error:
+            raise self._broken(error, "receiving from") from error
+
+    def wait_writable(self, end: float | None) -> bool:
+        """Wait until something may be written; False past ``end``."""
+        try:
+            return bool(self._writing.wait(self._want_write, time_left(end)))
+        except (OSError, ValueError) as error:
+            raise self._broken(error, "sending to") from error
+
+    def _pending_tls(self) -> bool:
+        with self._tls_lock:
+            return bool(self.sock.pending())  # type: ignore[attr-defined] # only asked of TLS sockets
+
+    def read(self, buffer: memoryview, *, block: bool = False) -> int | None:
+        """Read into ``buffer``: how many bytes, 0 at EOF, None where there is nothing to be read just now."""
+        try:
+            with self._tls_lock:
+                return self.sock.recv_into(buffer, 0, 0 if block else self._flags)
+        except (BlockingIOError, InterruptedError):
+            self._want_read = READ
+            return None
+        except (OSError, ValueError) as error:
+            if self._secure and (wanted := _tls_wants(error)):
+                self._want_read = wanted
+                return None
+            raise self._broken(error, "receiving from") from error
+
+    def write(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """Write what the socket takes just now of ``buffers``: how many bytes, 0 where it takes none. Never blocks."""
+        try:
+            if self._gather and len(buffers) > 1:
+                return self.sock.sendmsg(buffers, (), self._flags)
+            with self._tls_lock:
+                return self.sock.send(buffers[0], self._flags)
+        except (BlockingIOError, InterruptedError):
+            self._want_write = WRITE
+            return 0
+        except (OSError, ValueError) as error:
+            if self._secure and (wanted := _tls_wants(error)):
+                self._want_write = wanted
+                return 0
+            raise self._broken(error, "sending to") from error
+
+    def _broken(self, error: Exception, doing: str) -> Exception:
+        if self._closed or self.sock.fileno() < 0 or not isinstance(error, OSError):
+            closed = ConnectionClosed(f"{doing} {self.address or 'the peer'}: the connection was closed on this side")
+            closed.__cause__ = error
+            return closed
+        return translate(error, self.address, doing)
+
+    def shutdown(self, how: int) -> None:
+        """End one direction or both, for this side and for every thread that waits; nothing happens where it is done."""
+        with contextlib.suppress(OSError):
+            # The plain socket's method: SSLSocket's own forgets its TLS state and would go on in the clear.
+            socket.socket.shutdown(self.sock, how)
+
+    @property
+    def can_half_close(self) -> bool:
+        """Whether one direction can end alone; TLS, as the ssl module speaks it, cannot."""
+        return not self._secure
+
+    def discard(self, seconds: float) -> None:
+        """Throw away what the peer still sends, until it ends or ``seconds`` are over.
+
+        A socket that is closed with something unread in it resets the connection, and what the peer had not read yet, the
+        last replies, is lost with it.
+        """
+        end = time.monotonic() + seconds
+        scratch = memoryview(bytearray(1 << 16))
+        thrown = 0
+        with contextlib.suppress(ConnectionError, Timeout):
+            while thrown < LINGER_BYTES:
+                count = self.read(scratch)
+                if count == 0 or (count is None and (seconds <= 0 or not self.wait(end))):
+                    return
+                thrown += count or 0
+                if time.monotonic() > end > 0 and seconds > 0:
+                    return
+
+    def close(self) -> None:
+        """Give the descriptor back. No other thread may be in a call of this stream: wake it with `shutdown` before."""
+        self._closed = True
+        with contextlib.suppress(OSError):
+            self.sock.close()
+
+
+def _tls_wants(error: Exception) -> int:
+    """The direction that a TLS call waits for, 0 where ``error`` is none of those."""
+    return {"SSLWantReadError": READ, "SSLWantWriteError": WRITE}.get(type(error).__name__, 0)

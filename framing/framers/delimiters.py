@@ -1,0 +1,149 @@
+"""Framers whose payload ends at a delimiter. Where one begins can be proved, so a frame that is too large can be skipped.
+
+Nothing is escaped: a payload that holds the delimiter cannot be sent, and encoding it raises.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from typing import Literal
+
+from framing.errors import EncodeError
+from framing.framers.base import Framer, as_bytes, check_choice
+from framing.kernels import split_delimited, split_marked
+from framing.kernels.contract import Splitter
+
+__all__ = ["Delimited", "Lines"]
+
+_SHOWN_BYTES = 32
+
+
+@lru_cache(maxsize=256)
+def _pattern(delimiters: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    return re.compile(b"|".join(map(re.escape, sorted(delimiters, key=len, reverse=True))))
+
+
+@dataclass(frozen=True, slots=True, init=False)
+class Delimited(Framer):
+    r"""The payload, then a delimiter of one byte or more; frames are written with the first one given.
+
+    With several, the one that ends first ends the frame; none may hold another except at its end, for it could never
+    be found. ``start``, where given, is a mark before each payload (MLLP's ``0B``, the ``1E`` of JSON text sequences):
+    bytes between frames, and a mark inside one (its sender was cut off and began anew), are `CorruptFrame`.
+
+    ``on_oversize="skip"`` passes over a frame above ``max_frame``, and goes on behind its delimiter; ``on_corrupt="skip"``
+    passes over what is no frame, and goes on at the next start mark. Both are counted in ``decoder.skipped``.
+    """
+
+    delimiters: tuple[bytes, ...]
+    start: bytes = field(default=b"", kw_only=True)
+    on_oversize: Literal["raise", "skip"] = field(default="raise", kw_only=True)
+    on_corrupt: Literal["raise", "skip"] = field(default="raise", kw_only=True)
+
+    def __init__(
+        self,
+        *delimiter: bytes,
+        delimiters: tuple[bytes, ...] = (),
+        start: bytes = b"",
+        on_oversize: Literal["raise", "skip"] = "raise",
+        on_corrupt: Literal["raise", "skip"] = "raise",
+        max_frame: int = 1 << 20,
+    ) -> None:
+        """Take the delimiters by position; ``delimiters=`` is for ``dataclasses.replace``."""
+        given = tuple(map(as_bytes, (*delimiter, *delimiters)))
+        for name, value in (
+            ("delimiters", given),
+            ("start", as_bytes(start)),
+            ("on_oversize", on_oversize),
+            ("on_corrupt", on_corrupt),
+            ("max_frame", max_frame),
+        ):
+            object.__setattr__(self, name, value)
+        Framer.__post_init__(self)
+        if not given or not all(given) or len(set(given)) < len(given):
+            raise ValueError(f"the delimiters are {given!r}; give one or more, none of them empty or twice")
+        for one in given:
+            for other in given:
+                if one != other and one in other[:-1]:
+                    raise ValueError(f"delimiter {other!r} holds {one!r} before its end: it could never be found")
+        check_choice("on_oversize", on_oversize, "raise", "skip")
+        check_choice("on_corrupt", on_corrupt, "raise", "skip")
+        if on_corrupt == "skip" and not start:
+            raise ValueError("on_corrupt='skip' needs a start mark: without one every byte belongs to a frame")
+
+    def splitter(self) -> Splitter:
+        skip = self.on_oversize == "skip"
+        if len(self.delimiters) == 1 and not self.start:
+            return partial(split_delimited, self.delimiters[0], False, self.max_frame, skip)
+        longest = max(map(len, self.delimiters))
+        return partial(
+            split_marked,
+            _pattern(self.delimiters),
+            longest,
+            self.start,
+            self.max_frame,
+            skip,
+            self.on_corrupt == "skip",
+        )
+
+    def wrap(self, payload: bytes) -> bytes:
+        body = payload + self.delimiters[0]
+        # Judged together with the delimiter: the end of the payload and the beginning of the delimiter may make one too.
+        found = _pattern(self.delimiters).search(body)
+        if found is None or found.start() != len(payload):
+            at = found.start() if found is not None else 0
+            raise EncodeError(
+                f"the payload would end at byte {at}, where a delimiter is, or begins: {payload[at : at + _SHOWN_BYTES]!r}; "
+                "take it out, or use a framer with a length",
+                got=at,
+            )
+        if self.start and self.start in payload:
+            raise EncodeError(f"the payload holds the start mark {self.start!r} at byte {payload.index(self.start)}")
+        return self.start + body
+
+
+@dataclass(frozen=True, slots=True)
+class Lines(Framer):
+    r"""Lines of text or bytes. ``newline`` ends each; where it is LF, CRLF is accepted too and LF is written.
+
+    With ``newline=b"\r\n"`` only CRLF ends a line: a bare CR or LF is part of it (RFC 5321, section 2.3.8, is strict
+    for a reason: two readers that differ about it can be played off against each other).
+    ``final="optional"`` takes a last line without its newline as a line; ``"required"`` as a `TruncatedFrame`.
+    ``on_oversize="skip"`` passes over a line above ``max_frame``.
+
+    Raises `EncodeError` for a payload that holds the newline, or that ends in CR where CRLF would be taken for its end.
+    """
+
+    newline: bytes = field(default=b"\n", kw_only=True)
+    final: Literal["required", "optional"] = field(default="required", kw_only=True)
+    on_oversize: Literal["raise", "skip"] = field(default="raise", kw_only=True)
+
+    def __post_init__(self) -> None:
+        Framer.__post_init__(self)
+        if self.newline not in (b"\n", b"\r\n", b"\r"):
+            raise ValueError(
+                f"newline is {self.newline!r}; it must be b'\\n', b'\\r\\n' or b'\\r': Delimited takes others"
+            )
+        check_choice("final", self.final, "required", "optional")
+        check_choice("on_oversize", self.on_oversize, "raise", "skip")
+
+    def splitter(self) -> Splitter:
+        return partial(split_delimited, self.newline, self.newline == b"\n", self.max_frame, self.on_oversize == "skip")
+
+    @property
+    def final_delimiter(self) -> bytes:
+        return self.newline if self.final == "optional" else b""
+
+    def wrap(self, payload: bytes) -> bytes:
+        if self.newline in payload:
+            at = payload.index(self.newline)
+            raise EncodeError(
+                f"the payload holds a newline at byte {at}: it would arrive as two; "
+                "send its lines one by one, or use a framer with a length",
+                got=at,
+            )
+        if self.newline == b"\n" and payload.endswith(b"\r"):
+            raise EncodeError("the payload ends in CR, which would arrive as a part of its newline")
+        return payload + self.newline

@@ -1,0 +1,181 @@
+"""Kernels for frames that end in a delimiter, with or without a mark at their start.
+
+``bytes.split`` finds short lines faster than any loop, so the common case is one call of it; a loop of ``find`` takes
+over where a limit or a skip has to be watched. A search never looks at a byte twice: the memo says how far a frame
+has been searched, less the bytes in which a delimiter may already have begun.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from framing.kernels.contract import CORRUPT, DISCARDING, HUNTING, TOO_LARGE, Data, Fault, Memo, Split
+
+__all__ = ["split_delimited", "split_marked"]
+
+_CR = 0x0D
+_NO_DELIMITER = "no delimiter came within that"
+
+
+def split_delimited(
+    delimiter: bytes,
+    cr_allowed: bool,
+    max_frame: int,
+    skip: bool,
+    data: Data,
+    start: int,
+    memo: Memo,
+    limit: int,
+) -> Split:
+    """The payload, then ``delimiter``; with ``cr_allowed`` a carriage return before the delimiter belongs to it."""
+    size = len(data)
+    width = len(delimiter)
+    if not limit and memo is None and start < size:
+        parts: list[Any] = (data[start:] if start else data).split(delimiter)
+        tail = len(parts.pop())
+        if tail < max_frame + width and (size - start <= max_frame or not parts or max(map(len, parts)) <= max_frame):
+            if cr_allowed and b"\r\n" in data:
+                parts = [part[:-1] if part.endswith(b"\r") else part for part in parts]
+            return parts, size - tail, tail + 1, max(0, tail - width + 1) if tail else None, 0, None
+    payloads: list[Any] = []
+    # The delimiter of a payload that is within the limit ends within this many bytes of the frame's start.
+    bound = max_frame + width + cr_allowed
+    skipped = 0
+    at = start
+    scanned = memo or 0
+    while True:
+        if scanned == DISCARDING:
+            stop = data.find(delimiter, at)
+            if stop < 0:
+                used = max(at, size - width + 1)
+                return payloads, used, size - used + 1, DISCARDING, skipped, None
+            at = stop + width
+            scanned = 0
+        stop = data.find(delimiter, at + scanned, at + bound)
+        if stop < 0:
+            held = size - at
+            if held < bound:
+                return payloads, at, held + 1, max(0, held - width + 1) if held else None, skipped, None
+            if not skip:
+                return (
+                    payloads,
+                    at,
+                    0,
+                    None,
+                    skipped,
+                    (TOO_LARGE, _NO_DELIMITER, max_frame, max_frame + 1, max_frame + 1),
+                )
+            skipped += 1
+            at += bound - width + 1
+            scanned = DISCARDING
+            continue
+        end = stop - 1 if cr_allowed and stop > at and data[stop - 1] == _CR else stop
+        if end - at <= max_frame:
+            payloads.append(data[at:end])
+        elif skip:
+            skipped += 1
+        else:
+            return payloads, at, 0, None, skipped, (TOO_LARGE, _NO_DELIMITER, max_frame, max_frame + 1, max_frame + 1)
+        at = stop + width
+        scanned = 0
+        if limit and len(payloads) == limit:
+            return payloads, at, 0, None, skipped, None
+
+
+def split_marked(
+    pattern: re.Pattern[bytes],
+    longest: int,
+    mark: bytes,
+    max_frame: int,
+    skip_oversize: bool,
+    skip_corrupt: bool,
+    data: Data,
+    start: int,
+    memo: Memo,
+    limit: int,
+) -> Split:
+    """``mark`` (which may be empty), the payload, then the first of several delimiters (``pattern``, ``longest`` bytes).
+
+    A mark inside a frame means that the frame before it was cut off: its sender began anew.
+    """
+    payloads: list[Any] = []
+    size = len(data)
+    lead = len(mark)
+    bound = lead + max_frame + longest
+    skipped = 0
+    at = start
+    scanned = memo or 0
+    while True:
+        if scanned == DISCARDING:
+            found = pattern.search(data, at)
+            if found is None:
+                used = max(at, size - longest + 1)
+                return payloads, used, size - used + 1, DISCARDING, skipped, None
+            at = found.end()
+            scanned = 0
+        if scanned == HUNTING:
+            found_at = data.find(mark, at)
+            if found_at < 0:
+                used = size - _begun(mark, data, at)
+                return payloads, used, size - used + 1, HUNTING, skipped, None
+            at = found_at
+            scanned = 0
+        if not scanned and lead and (fault := _mark_fault(mark, data, at)) is not None:
+            if not skip_corrupt:
+                return payloads, at, 0, None, skipped, fault
+            skipped += 1
+            at += 1
+            scanned = HUNTING
+            continue
+        found = pattern.search(data, at + max(scanned, lead), at + bound)
+        if found is None:
+            held = size - at
+            if held < bound:
+                # Until the mark is whole it is looked at again, and so is all behind it.
+                again = max(0, held - longest + 1) if held >= lead else 0
+                return payloads, at, held + 1, again if held else None, skipped, None
+            stop = size
+        else:
+            stop = found.start()
+        begin = at + lead
+        if stop - begin > max_frame:
+            if not skip_oversize:
+                seen = lead + max_frame + 1
+                return payloads, at, 0, None, skipped, (TOO_LARGE, _NO_DELIMITER, max_frame, max_frame + 1, seen)
+            skipped += 1
+            if found is None:
+                at += bound - longest + 1
+                scanned = DISCARDING
+                continue
+        elif lead and (inner := data.rfind(mark, begin, stop)) >= 0:
+            if not skip_corrupt:
+                reason = "a start mark came before its delimiter: the frame was cut off"
+                return payloads, at, 0, None, skipped, (CORRUPT, reason, None, None, lead)
+            skipped += 1
+            at = inner
+            scanned = 0
+            continue
+        else:
+            payloads.append(data[begin:stop])
+        assert found is not None
+        at = found.end()
+        scanned = 0
+        if limit and len(payloads) == limit:
+            return payloads, at, 0, None, skipped, None
+
+
+def _mark_fault(mark: bytes, data: Data, at: int) -> Fault | None:
+    here = bytes(data[at : at + len(mark)])
+    if mark.startswith(here):
+        return None
+    wrong = next(index for index, byte in enumerate(here) if byte != mark[index])
+    return (CORRUPT, "it does not begin with the start mark", mark[wrong], here[wrong], wrong + 1)
+
+
+def _begun(mark: bytes, data: Data, at: int) -> int:
+    """How many of the last bytes may be the beginning of ``mark``."""
+    for count in range(min(len(mark) - 1, len(data) - at), 0, -1):
+        if data.endswith(mark[:count]):
+            return count
+    return 0

@@ -1,0 +1,59 @@
+"""The kernel around a framer that is written as one function: it says where the payload that starts here begins and ends.
+
+A framer of a user's own: its function looks at the bytes, this loop does all the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from framing.errors import HEAD_BYTES, CorruptFrame
+from framing.kernels.contract import CORRUPT, TOO_LARGE, Data, Memo, Split
+
+__all__ = ["split_found"]
+
+
+def split_found(
+    find: Callable[[Data, int, int], tuple[int, int, int] | int],
+    max_frame: int,
+    data: Data,
+    start: int,
+    memo: Memo,
+    limit: int,
+) -> Split:
+    """Ask ``find`` for one frame after the other. The memo is how many bytes of the frame it has seen before."""
+    payloads: list[Any] = []
+    size = len(data)
+    at = start
+    seen = memo or 0
+    while at < size:
+        try:
+            answer = find(data, at, at + seen)
+        except CorruptFrame as error:
+            fault = (CORRUPT, str(error), error.expected, error.got, 0)
+            return payloads, at, 0, None, 0, fault
+        if isinstance(answer, int):
+            if answer < 1:
+                raise ValueError(f"find asked for {answer} more bytes; ask for 1 at least, or return a frame")
+            return payloads, at, size - at + answer, size - at, 0, None
+        begin, end, behind = answer
+        if not at <= begin <= end <= behind or behind == at:
+            raise ValueError(
+                f"find returned {answer} for a frame at {at}: it must hold start <= begin <= end <= next, next > start"
+            )
+        if end - begin > max_frame:
+            if begin > size:
+                # What the header says is known before the header has come: show it only when it is there, so
+                # that the error is the same however the bytes arrive.
+                return payloads, at, begin - at, size - at, 0, None
+            reason = "it is announced, or found, to be more than that"
+            return payloads, at, 0, None, 0, (TOO_LARGE, reason, max_frame, end - begin, min(begin - at, HEAD_BYTES))
+        if behind > size:
+            return payloads, at, behind - at, size - at, 0, None
+        payloads.append(data[begin:end])
+        at = behind
+        seen = 0
+        if limit and len(payloads) == limit:
+            return payloads, at, 0, None, 0, None
+    return payloads, at, 1, None, 0, None
