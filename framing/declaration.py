@@ -2,16 +2,20 @@
 
 A declaration made with construct is a tree of objects that compare by identity, so what holds one (a codec, a framer)
 could neither be compared nor hashed, nor be equal to its own pickle. `declaration_key` turns the tree into a hashable
-that does. This module does not import construct: whoever has a declaration has imported it already.
+that does; `dump_declaration` and `load_declaration` pickle it. This module does not import construct: whoever has a
+declaration has imported it already.
 """
 
 from __future__ import annotations
 
+import io
+import pickle
+import sys
 import types
 from collections.abc import Hashable, Iterable
 from typing import Any, cast
 
-__all__ = ["declaration_key"]
+__all__ = ["declaration_key", "dump_declaration", "load_declaration"]
 
 # Not part of what is declared: the cache of a parse hook's target, and closures made again for each object.
 _INCIDENTAL = frozenset({"docs", "_subcons"})
@@ -76,3 +80,44 @@ def _function_key(function: Any, seen: dict[int, int]) -> Hashable:
         cells = tuple(_key(cell.cell_contents, seen) for cell in function.__closure__ or ())
         return (function.__module__, function.__qualname__, cells)
     return (getattr(function, "__module__", ""), getattr(function, "__qualname__", ""), function)
+
+
+def dump_declaration(declaration: object) -> bytes:
+    """A pickle of the declaration, for `load_declaration`; raises as pickle does for a lambda, or a class in a function.
+
+    By itself pickle fails for half of construct: GreedyBytes, Flag, VarInt and others are objects that bear the name of
+    their class, so that the class is found nowhere; and some carry functions, made in a function, that only compile() needs.
+    """
+    out = io.BytesIO()
+    _Pickler(out).dump(declaration)
+    return out.getvalue()
+
+
+def load_declaration(dumped: bytes) -> Any:
+    """The declaration that `dump_declaration` was given; for one's own pickles only, as with pickle itself."""
+    return pickle.loads(dumped)  # noqa: S301 called where a pickle that holds it is read already
+
+
+class _Pickler(pickle.Pickler):
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, types.FunctionType):
+            if obj.__module__.startswith("construct.") and obj.__name__.startswith("_emit"):
+                return (_restore_emitter, ())
+            return NotImplemented
+        kind: Any = obj if isinstance(obj, type) else obj.__class__
+        if kind.__module__ != "construct.core":
+            return NotImplemented
+        single: Any = getattr(sys.modules["construct.core"], kind.__name__, None)
+        if single is None or single.__class__ is not kind:
+            return NotImplemented
+        if obj is kind:
+            return (type, (single,))
+        return kind.__name__ if obj is single else NotImplemented
+
+
+def _restore_emitter() -> Any:
+    return _no_compiling
+
+
+def _no_compiling(*_arguments: object) -> None:
+    raise NotImplementedError("a declaration that was pickled is not compiled again: compile it where it is made")

@@ -251,7 +251,7 @@ def amqp1(*, max_frame: int = DEFAULT_MAX_FRAME) -> LengthField:
 
 
 def grpc(*, max_frame: int = 5 + (4 << 20)) -> LengthField:
-    """gRPC's length-prefixed messages, out of the DATA frames of one stream: whole, the compressed flag first.
+    """Length-prefixed messages of gRPC, out of the DATA frames of one stream: whole, the compressed flag first.
 
     The limit is gRPC's usual 4 MiB and the five bytes before them; hold a compressed message to it again once it is
     inflated. A flag other than 0 or 1 is an error, which is not checked here: look at the first byte.
@@ -460,7 +460,9 @@ def ber(*, max_frame: int = DEFAULT_MAX_FRAME) -> StructHeader:
     Source: ITU-T X.690 (2021), sections 8.1.2 and 8.1.3.
     """
     c = _construct()
-    number = c.If((c.this.tag & 0x1F) == 0x1F, c.RepeatUntil((c.obj_ & 0x80) == 0, c.Int8ub))
+    # Not construct's If, which brings in its Pass, which does not pickle.
+    more = c.RepeatUntil((c.obj_ & 0x80) == 0, c.Int8ub)
+    number = c.IfThenElse((c.this.tag & 0x1F) == 0x1F, more, c.Computed(None))
     return _ber("tag" / c.Int8ub, "number" / number, max_header=32, max_frame=max_frame)
 
 

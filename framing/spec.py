@@ -233,6 +233,8 @@ def _make(part: str, name: str, positional: list[Any], named: dict[str, Any]) ->
         if len(positional) > len(word.positional):
             takes = ", ".join(word.positional) or "none"
             raise _wrong(part, f"{name} takes fewer values by position ({takes})")
+        if word.positional and not positional and word.positional[0] not in named and _required(word):
+            raise _wrong(part, f"{name} needs its {word.positional[0]}, as in {name}(4)")
         given = dict(zip(word.positional, positional, strict=False))
         if twice := given.keys() & named.keys():
             raise _wrong(part, f"option {twice.pop()!r} is given twice")
@@ -241,6 +243,11 @@ def _make(part: str, name: str, positional: list[Any], named: dict[str, Any]) ->
         raise
     except (TypeError, ValueError) as error:
         raise _wrong(part, str(error)) from error
+
+
+def _required(word: _Word) -> bool:
+    first = next(one for one in fields(word.make) if one.name == word.positional[0])
+    return first.default is MISSING and first.default_factory is MISSING
 
 
 def _default(one: Any) -> Any:

@@ -75,11 +75,11 @@ class CBOR(Codec[Any]):
     dict (of any keys that hash, except NaN), a set, a datetime with a time zone, a date, a Decimal or a UUID; a tuple is
     sent as a list and arrives as one, except in a key; a bytearray arrives as bytes.
 
-    ``tags`` are the tags that may come: those of times (0, 1), big integers (2, 3), decimal fractions (4), UUIDs (37),
-    dates (100, 1004), sets (258) and of CBOR itself (55799), unless told otherwise; a tag beyond these that you
+    ``tags`` are the tags that may come: those of times (0, 1), big integers (2, 3), decimal fractions (4), UUIDs
+    (37), dates (100, 1004), sets (258) and of CBOR itself (55799), unless told otherwise; a tag beyond these that you
     add arrives as what cbor2 makes of it (a ``CBORTag``, where it knows no better). Think before you add 35: a
-    regular expression from a stranger is a program. Shared values and named strings (25, 28, 29, 256) are never taken. A Decimal may have a huge
-    exponent: do not turn one from a stranger into an int.
+    regular expression from a stranger is a program. Shared values and named strings (25, 28, 29, 256) are never
+    taken. A Decimal may have a huge exponent: do not turn one from a stranger into an int.
 
     `encode` raises `EncodeError` for any other message, and for one that would arrive as another; to prove that, it reads
     back what it wrote, unless ``verify=False``. `decode` raises `DecodeError` for what is not CBOR, for invalid UTF-8, for
@@ -120,7 +120,8 @@ class CBOR(Codec[Any]):
                 raise EncodeError(f"the peer would refuse this message: {error}") from error
             if arrived != message:
                 path = find_difference(message, arrived)
-                if path is not None:
+                # Inside a CBORTag a list arrives as a tuple: what is sent the same is the same.
+                if path is not None and cbor2.dumps(arrived) != payload:
                     raise EncodeError(f"CBOR would carry what is at {path} as something else")
         return payload
 
@@ -152,24 +153,22 @@ class CBOR(Codec[Any]):
             raise DecodeError("the CBOR has NaN as a key of a map", head=payload[:HEAD_BYTES])
         return message
 
-    def _inspect(self, value: Any, path: str, is_key: bool) -> None:
+    def _inspect(self, value: Any, path: str, is_key: bool) -> tuple[Any, ...] | None:
         kind: type[Any] = value.__class__
         if isinstance(value, _SCALARS):
             if is_key and isinstance(value, float) and math.isnan(value):
                 raise EncodeError(f"NaN as a key of a map ({path}) can never be found again")
-            return
+            return None
         needed = _TAGGED.get(kind)
         if needed is None:
             if kind.__module__.startswith("cbor2") and kind.__name__ != "CBORTag":
-                return  # undefined, and simple values
+                return None  # undefined, and simple values
             if kind.__name__ == "CBORTag" and value.tag in self.tags:
-                # Its content is a value of its own, which may nest.
-                if object_depth(value.value, self.max_depth, self._inspect) > self.max_depth:
-                    raise EncodeError(f"the message nests deeper than max_depth={self.max_depth}, or holds itself")
-                return
+                return (value.value,)
             raise EncodeError(f"CBOR here has no {kind.__name__} (at {path})")
         if not self.tags.issuperset(needed[:1]):
             raise EncodeError(f"{kind.__name__} (at {path}) takes tag {needed[0]}, which is not among the tags allowed")
+        return None
 
     def _refused(self, error: Exception, payload: bytes) -> DecodeError:
         cause: BaseException | None = error

@@ -23,7 +23,7 @@ from framing.codecs._typed import (
 from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 from framing.framers.base import check_option
-from framing.kernels.audit import count_keys, find_difference, find_lossy_float, json_depth
+from framing.kernels.audit import count_keys, find_difference, find_lossy_float, json_depth, nests_within
 
 __all__ = ["JSON"]
 
@@ -128,7 +128,7 @@ class JSON(Codec[T]):
             message = decode(payload)
         except (ValueError, RecursionError) as error:
             refuse_payload("JSON", error, payload)
-        if self._too_deep(payload):
+        if self._too_deep(payload) if self.type is not Any else self._too_deep_read(message, payload):
             raise too_deep_payload("JSON", self.max_depth, payload)
         if self.type is not Any:
             self._check_skipped(message, payload, encode)
@@ -141,6 +141,13 @@ class JSON(Codec[T]):
     def _too_deep(self, payload: bytes) -> bool:
         opened = payload.count(b"[") + payload.count(b"{")
         return opened > self.max_depth and json_depth(payload) > self.max_depth
+
+    def _too_deep_read(self, message: Any, payload: bytes) -> bool:
+        opened = payload.count(b"[") + payload.count(b"{")
+        # Of two values under one name the first is in the payload alone.
+        return opened > self.max_depth and (
+            not nests_within(message, self.max_depth) or (not self.unique_keys and self._too_deep(payload))
+        )
 
     def _verify_typed(self, message: Any, arrived: Any, payload: bytes, encode: Callable[[Any], bytes]) -> None:
         if b"null" in payload:

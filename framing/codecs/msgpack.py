@@ -24,7 +24,7 @@ from framing.codecs._typed import (
 from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 from framing.framers.base import check_option
-from framing.kernels.audit import count_keys, find_difference, msgpack_skeleton, object_depth
+from framing.kernels.audit import count_keys, find_difference, msgpack_skeleton, nests_within, object_depth
 
 __all__ = ["MessagePack"]
 
@@ -51,10 +51,10 @@ class MessagePack(Codec[T]):
     """Messages in the MessagePack format (github.com/msgpack/msgpack, spec.md), one value a payload.
 
     Without ``type`` a message is None, a bool, an int of 64 bits (-2**63 to 2**64 - 1), a float (NaN and infinities
-    are values here), a str, bytes, a list, a dict (of any keys that hash, except NaN), a datetime with a time zone (it
-    arrives in UTC) or a ``msgspec.msgpack.Ext``; a tuple is sent as a list and arrives as one, except in a key. With
-    ``type`` (a dataclass, a TypedDict, a NamedTuple, a ``msgspec.Struct``, or any type built of these, of enums, dates, UUIDs, Decimals, sets …)
-    the payload is read straight into it, and checked.
+    are values here), a str, bytes, a list, a dict (of any keys that hash, except NaN), a datetime with a time zone
+    (it arrives in UTC) or a ``msgspec.msgpack.Ext``; a tuple is sent as a list and arrives as one, except in a key.
+    With ``type`` (a dataclass, a TypedDict, a NamedTuple, a ``msgspec.Struct``, or any type built of these, of enums,
+    dates, UUIDs, Decimals, sets …) the payload is read straight into it, and checked.
 
     What goes in comes out: a set, a UUID or anything else that would arrive as something else is `EncodeError`. To
     prove that, `encode` reads back what it wrote; ``verify=False`` saves that time, where the messages are known to be fit.
@@ -137,7 +137,7 @@ class MessagePack(Codec[T]):
             message = decode(payload)
         except (ValueError, OverflowError, RecursionError) as error:
             refuse_payload("MessagePack", error, payload)
-        if self._too_deep(payload):
+        if self._too_deep(payload) if self.type is not Any else self._too_deep_read(message, payload):
             raise too_deep_payload("MessagePack", self.max_depth, payload)
         if _has_nan_key(payload):
             raise DecodeError("the MessagePack has NaN as a key of a map", head=payload[:HEAD_BYTES])
@@ -153,6 +153,12 @@ class MessagePack(Codec[T]):
         if len(payload) <= self.max_depth or len(payload) - len(payload.translate(None, _CONTAINERS)) <= self.max_depth:
             return False
         return msgpack_skeleton(payload, self.max_depth)[0] > self.max_depth
+
+    def _too_deep_read(self, message: Any, payload: bytes) -> bool:
+        if len(payload) <= self.max_depth or len(payload) - len(payload.translate(None, _CONTAINERS)) <= self.max_depth:
+            return False
+        # Of two values under one key the first is in the payload alone.
+        return not nests_within(message, self.max_depth) or (not self.unique_keys and self._too_deep(payload))
 
     def _check_unique(self, message: Any, payload: bytes) -> None:
         if msgpack_skeleton(payload, self.max_depth)[1] != count_keys(message):

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from framing.codecs.base import Codec
-from framing.declaration import declaration_key
+from framing.declaration import declaration_key, dump_declaration, load_declaration
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 
 __all__ = ["Struct"]
@@ -45,7 +45,7 @@ class Struct(Codec[Any]):
     it was compiled from.
 
     Raises TypeError for what is no construct declaration, and ValueError for one that holds construct's Pickled: to read
-    a pickle is to run its sender's program. It pickles where the declaration does: lambdas do not, ``this.field`` does.
+    a pickle is to run its sender's program. It pickles unless the declaration holds lambdas; ``this.field`` is fine.
     """
 
     declaration: Any = field(compare=False)
@@ -62,7 +62,7 @@ class Struct(Codec[Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the declaration alone; what is made of it is made again."""
-        return (_restore, (self.declaration, self.verify))
+        return (_restore, (dump_declaration(self.declaration), self.verify))
 
     def encode(self, message: Any) -> bytes:
         """The binary of ``message``."""
@@ -103,8 +103,8 @@ class Struct(Codec[Any]):
         return message
 
 
-def _restore(declaration: Any, verify: bool) -> Struct:
-    return Struct(declaration, verify=verify)
+def _restore(dumped: bytes, verify: bool) -> Struct:
+    return Struct(load_declaration(dumped), verify=verify)
 
 
 def _is_declared(error: Exception) -> bool:

@@ -18,7 +18,8 @@ import stat
 import sys
 import time
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from pathlib import Path
+from typing import Any, TypeAlias, cast
 
 from framing.drivers.failures import translate
 from framing.errors import ConnectionFailed
@@ -55,15 +56,22 @@ class Address:
             return value
         if isinstance(value, str):
             return cls._from_url(value)
-        if isinstance(value, tuple) and len(value) in (2, 4):
-            # Four are what the socket module gives for IPv6: flow label and scope come behind.
-            host, port = value[:2]
-            if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
-                raise TypeError(f"an address is (host: str, port: int), not {value!r}")
-            if len(value) == 4 and value[3] and "%" not in host:
-                host = f"{host}%{value[3]}"
-            return cls("tcp", host, _check_port(port, value))
-        raise TypeError(f"{value!r} is no address; give {_EXAMPLES}")
+        return cls._from_parts(value)
+
+    @classmethod
+    def _from_parts(cls, value: Any) -> Address:
+        """Read ``(host, port)``, or the four that the socket module gives for IPv6: flow label and scope come behind."""
+        parts: tuple[Any, ...] = ()
+        if isinstance(value, tuple):
+            parts = value  # pyright: ignore[reportUnknownVariableType] # isinstance says nothing of a tuple's items
+        if len(parts) not in (2, 4):
+            raise TypeError(f"{value!r} is no address; give {_EXAMPLES}")
+        host, port = parts[:2]
+        if not isinstance(host, str) or not isinstance(port, int) or isinstance(port, bool):
+            raise TypeError(f"an address is (host: str, port: int), not {parts!r}")
+        if len(parts) == 4 and parts[3] and "%" not in host:
+            host = f"{host}%{parts[3]}"
+        return cls("tcp", host, _check_port(port, parts))
 
     @classmethod
     def _from_url(cls, url: str) -> Address:
@@ -118,7 +126,7 @@ def _check_path(path: str, url: str) -> str:
 
 def peer_address(raw: Any, fallback: Address) -> Address:
     """What the socket module calls a peer, as an address; ``fallback`` for unix peers, which have no name."""
-    return Address.parse(raw) if isinstance(raw, tuple) and len(raw) in (2, 4) else fallback
+    return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else fallback
 
 
 def local_address(sock: socket.socket, asked: Address) -> Address:
@@ -245,7 +253,7 @@ def _clear_path(address: Address) -> None:
             probe.connect(address.path)
         except ConnectionRefusedError:
             with contextlib.suppress(FileNotFoundError):
-                os.unlink(address.path)
+                Path(address.path).unlink()
             return
         except FileNotFoundError:
             return

@@ -94,7 +94,9 @@ class Handlers(Generic[T]):
         for name, method in methods.items():
             if not callable(method):
                 hint = "give an instance of" if isinstance(service, type) else "a service has"
-                raise TypeError(f"{service!r} has no method {name}(): {hint} a class with received(self, peer, message)")
+                raise TypeError(
+                    f"{service!r} has no method {name}(): {hint} a class with received(self, peer, message)"
+                )
         if isinstance(service, type):
             raise TypeError(f"{service!r} is a class; give an instance of it: {service.__name__}()")
         return cls(**cast("dict[str, Callable[..., object]]", methods))

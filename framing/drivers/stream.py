@@ -206,7 +206,7 @@ class Stream:
                 if count == 0 or (count is None and (seconds <= 0 or not self.wait(end))):
                     return
                 thrown += count or 0
-                if time.monotonic() > end > 0 and seconds > 0:
+                if seconds and time.monotonic() >= end:
                     return
 
     def close(self) -> None:

@@ -50,6 +50,9 @@ __all__ = ["DEFAULT_MAX_FRAME", "Buffer", "Decoder", "Framer", "as_bytes", "chec
 DEFAULT_MAX_FRAME = 1 << 20
 """The ``max_frame`` of every framer unless told otherwise: 1 MiB."""
 
+SEARCHED_BYTES = 1 << 9
+"""How much of a chunk is first looked at for the end of a frame that began in an earlier one; doubled while it is not found."""
+
 LENT_BYTES = 1 << 16
 """The size of the buffer that a decoder lends for a read: large enough that system calls are few."""
 
@@ -260,11 +263,11 @@ class Decoder(Generic[M]):
             error, self._refused = self._refused, None
             raise error
         if not held:
-            return self._take(data if type(data) is bytes else bytes(memoryview(data)), limit, [])
-        held += data
-        if len(held) < self._need:
-            return []
-        return self._go_on(limit)
+            return self._take(data if type(data) is bytes else bytes(memoryview(data)), 0, limit, [])
+        if limit or len(held) >= self._need:
+            held += data
+            return [] if len(held) < self._need else self._go_on(limit)
+        return self._complete(data)
 
     def feed_eof(self) -> list[M]:
         """The stream has ended. Return what was still waiting; raise `TruncatedFrame` where it ended inside a frame.
@@ -281,7 +284,7 @@ class Decoder(Generic[M]):
         final = self._framer.final_delimiter
         if final and (self._held or self._memo is not None):
             self._held += final
-            messages = self._take(self._release(), 0, messages)
+            messages = self._take(self._release(), 0, 0, messages)
             if self._refused is not None or self._error is not None:
                 return messages
         if self._held or self._memo not in {None, HUNTING}:
@@ -301,7 +304,8 @@ class Decoder(Generic[M]):
             raise ConnectionClosed("this decoder was told that its stream has ended: it takes no more bytes")
         if self._lent is None:
             missing = self._need - self.buffered
-            if missing > LENT_BYTES and self._refused is None:
+            # A frame that began to be received in its place goes on so: its last bytes are fewer than a buffer.
+            if self._landing is not None or (missing > LENT_BYTES and self._refused is None):
                 if self._landing is None:
                     self._landing, self._held, self._filled = self._held, bytearray(), len(self._held)
                 if self._filled == len(self._landing):
@@ -341,27 +345,61 @@ class Decoder(Generic[M]):
         """Take what the held bytes give, when there are enough of them to learn something."""
         messages: list[M] = []
         if limit:
-            return self._take(self._held, limit, messages)
+            return self._take(self._held, 0, limit, messages)
         while self._one_by_one:
             count = len(messages)
-            messages = self._take(self._held, 1, messages)
+            messages = self._take(self._held, 0, 1, messages)
             if self._error is not None or self._refused is not None:
                 return messages
             self._one_by_one = bool(self._held) and len(messages) > count
             if not self._one_by_one:
                 return messages
         if self._memo is not None:
-            # A search goes on: look where the bytes are. To copy them first, for each chunk that comes, would
-            # make a long frame of unknown length cost the square of its size.
-            messages = self._take(self._held, 1, messages)
+            messages = self._take(self._held, 0, 1, messages)
             if not messages or not self._held or self._error is not None or self._refused is not None:
                 return messages
-        return self._take(self._release(), 0, messages)
+        return self._take(self._release(), 0, 0, messages)
 
-    def _take(self, data: Data, limit: int, messages: list[M]) -> list[M]:
-        """Run the kernel over ``data``, the held bytes themselves or all the bytes there are; add to ``messages``."""
+    def _complete(self, data: Buffer) -> list[M]:
+        """Add to the held bytes no more of ``data`` than the frame under way needs; the rest is taken where it is.
+
+        So the bytes of a chunk are not copied for the sake of the few that end the frame before them, and a frame
+        whose end is searched for is searched where it grows: joined anew for each chunk, it would cost its square.
+        """
+        held = self._held
+        step = SEARCHED_BYTES
+        at, size = 0, len(data)
+        view = memoryview(data)
+        while at < size:
+            take = self._need - len(held)
+            if self._memo is not None:
+                take = max(take, step)
+                step *= 2
+            held += view[at : at + take]
+            at = min(at + take, size)
+            if len(held) < self._need:
+                return []
+            try:
+                messages = self._take(held, 0, 1, [])
+            except DecodeError:
+                held += view[at:]
+                self._one_by_one = bool(held)
+                raise
+            if messages:
+                if self._error is not None:
+                    return messages
+                # What is held behind the frame came out of ``data``: there it is taken from again.
+                at -= len(held)
+                held.clear()
+                if at == size:
+                    return messages
+                return self._take(data if type(data) is bytes else bytes(view), at, 0, messages)
+        return []
+
+    def _take(self, data: Data, start: int, limit: int, messages: list[M]) -> list[M]:
+        """Run the kernel from ``start`` over ``data``, the held bytes themselves or all that there are; add to ``messages``."""
         memo = self._memo
-        payloads, used, need, self._memo, skipped, fault = self._split(data, 0, memo, limit)
+        payloads, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
         if data is self._held:
             payloads = list(map(bytes, payloads))
         refused: DecodeError | None = None
@@ -376,12 +414,12 @@ class Decoder(Generic[M]):
                     append(unwrap(payload))
             except DecodeError as error:
                 refused = error
-                used, begin, skipped = self._locate(data, memo, len(messages) - before)
+                used, begin, skipped = self._locate(data, start, memo, len(messages) - before)
                 need, self._memo, fault = 0, None, None
-                refused.located(self._offset + begin)
+                refused.located(self._offset + begin - start)
         self._skipped += skipped
         head = bytes(data[used : used + min(fault[4], HEAD_BYTES)]) if fault is not None else b""
-        self._offset += used
+        self._offset += used - start
         if data is self._held:
             del self._held[:used]
         elif used < len(data):
@@ -396,11 +434,11 @@ class Decoder(Generic[M]):
             return self._fail(self._violation(fault, head), messages)
         return messages
 
-    def _locate(self, data: Data, memo: Memo, index: int) -> tuple[int, int, int]:
+    def _locate(self, data: Data, start: int, memo: Memo, index: int) -> tuple[int, int, int]:
         """Where the frame of payload ``index`` ends and begins in ``data``, and what was skipped before its end."""
-        before, skipped = 0, 0
+        before, skipped = start, 0
         if index:
-            _, before, _, _, skipped, _ = self._split(data, 0, memo, index)
+            _, before, _, _, skipped, _ = self._split(data, start, memo, index)
             memo = None
         _, behind, _, _, more, _ = self._split(data, before, memo, 1)
         # Without its last byte the frame is incomplete, and then the kernel says where it begins.

@@ -13,7 +13,7 @@ from functools import partial
 from struct import Struct as Packed
 from typing import Any, cast
 
-from framing.declaration import declaration_key
+from framing.declaration import declaration_key, dump_declaration, load_declaration
 from framing.errors import CorruptFrame, EncodeError
 from framing.framers.base import Framer, check_option
 from framing.kernels import split_found
@@ -96,6 +96,11 @@ class StructHeader(Framer):
     def __hash__(self) -> int:
         return hash(self._key())
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle as the declaration's own pickle, which construct's objects need."""
+        dumped = dump_declaration((self.declaration, self.size))
+        return (_restore, (dumped, self.max_header, self.max_frame))
+
     def splitter(self) -> Splitter:
         find = self.find
         quick = _plain_header(self.declaration, self.size)
@@ -150,6 +155,11 @@ class StructHeader(Framer):
             reason = " ".join(str(failure).split())
             raise CorruptFrame(f"its header does not parse: {reason}") from failure
         return header, held.at, _evaluate(self.size, header)
+
+
+def _restore(dumped: bytes, max_header: int, max_frame: int) -> StructHeader:
+    declaration, size = load_declaration(dumped)
+    return StructHeader(declaration, size=size, max_header=max_header, max_frame=max_frame)
 
 
 def _evaluate(size: Any, header: Any) -> int:

@@ -13,7 +13,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, cast
 
-__all__ = ["count_keys", "find_difference", "find_lossy_float", "json_depth", "msgpack_skeleton", "object_depth"]
+__all__ = [
+    "count_keys",
+    "find_difference",
+    "find_lossy_float",
+    "json_depth",
+    "msgpack_skeleton",
+    "nests_within",
+    "object_depth",
+]
 
 # Possessive, and taking a string without an end up to the end of the payload: linear, whatever it is given.
 _JSON_STRING = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
@@ -100,11 +108,31 @@ def count_keys(message: Any) -> int:
     return count
 
 
-def object_depth(message: Any, max_depth: int, inspect: Callable[[Any, str, bool], None] | None = None) -> int:
+def nests_within(message: Any, max_depth: int) -> bool:
+    """Whether a message as a parser makes it, of dicts, lists and tuples, nests no deeper than ``max_depth``."""
+    level: list[Any] = [message] if type(message) in _CONTAINERS else []
+    for _ in range(max_depth):
+        if not level:
+            return True
+        below: list[Any] = []
+        for node in level:
+            if isinstance(node, dict):
+                pairs = cast("Mapping[Any, Any]", node)
+                below += [value for value in pairs.values() if type(value) in _CONTAINERS]
+                below += [key for key in pairs if type(key) is tuple]
+            else:
+                below += [value for value in node if type(value) in _CONTAINERS]
+        level = below
+    return not level
+
+
+def object_depth(
+    message: Any, max_depth: int, inspect: Callable[[Any, str, bool], tuple[Any, ...] | None] | None = None
+) -> int:
     """How deep dicts, lists, tuples and sets nest in a message, not deeper than ``max_depth + 1``: a cycle ends there.
 
     ``inspect``, where given, is called with each value that is none of these, its path, and whether it is a key of a
-    dict, or within one.
+    dict, or within one. What it returns is inside that value, one level deeper.
     """
     deepest = 0
     waiting: list[tuple[Any, int, str, bool]] = [(message, 0, "$", False)]
@@ -120,9 +148,10 @@ def object_depth(message: Any, max_depth: int, inspect: Callable[[Any, str, bool
             items = cast("Iterable[Any]", node)
             children = [(value, below, f"{path}[{index}]", is_key) for index, value in enumerate(items)]
         else:
-            if inspect is not None:
-                inspect(node, path, is_key)
-            continue
+            inside = inspect(node, path, is_key) if inspect is not None else None
+            if not inside:
+                continue
+            children = [(value, below, path, is_key) for value in inside]
         if below > deepest:
             deepest = below
             if deepest > max_depth:

@@ -9,9 +9,12 @@ from collections.abc import Callable
 from typing import Any
 
 from framing.errors import HEAD_BYTES, CorruptFrame
-from framing.kernels.contract import CORRUPT, TOO_LARGE, Data, Memo, Split
+from framing.kernels.contract import CORRUPT, TOO_LARGE, Data, Fault, Memo, Split
 
 __all__ = ["split_found"]
+
+ROOM = 1 << 16
+"""What header and trailer of a frame may take beside its payload: without an end, bytes are kept up to here."""
 
 
 def split_found(
@@ -22,9 +25,15 @@ def split_found(
     memo: Memo,
     limit: int,
 ) -> Split:
-    """Ask ``find`` for one frame after the other. The memo is how many bytes of the frame it has seen before."""
+    """Ask ``find`` for one frame after the other. The memo is how many bytes of the frame it has seen before.
+
+    A frame whose end is not found, or found farther than ``max_frame`` and `ROOM`, is too large: ``find`` need not
+    watch the limit itself.
+    """
     payloads: list[Any] = []
     size = len(data)
+    bound = max_frame + ROOM
+    endless: Fault = (TOO_LARGE, "its end is not found within that", max_frame, max_frame + 1, HEAD_BYTES)
     at = start
     seen = memo or 0
     while at < size:
@@ -36,7 +45,9 @@ def split_found(
         if isinstance(answer, int):
             if answer < 1:
                 raise ValueError(f"find asked for {answer} more bytes; ask for 1 at least, or return a frame")
-            return payloads, at, size - at + answer, size - at, 0, None
+            if size - at > bound:
+                return payloads, at, 0, None, 0, endless
+            return payloads, at, min(size - at + answer, bound + 1), size - at, 0, None
         begin, end, behind = answer
         if not at <= begin <= end <= behind or behind == at:
             raise ValueError(
@@ -49,6 +60,10 @@ def split_found(
                 return payloads, at, begin - at, size - at, 0, None
             reason = "it is announced, or found, to be more than that"
             return payloads, at, 0, None, 0, (TOO_LARGE, reason, max_frame, end - begin, min(begin - at, HEAD_BYTES))
+        if behind - at > bound:
+            if size - at < HEAD_BYTES:
+                return payloads, at, HEAD_BYTES, size - at, 0, None
+            return payloads, at, 0, None, 0, endless
         if behind > size:
             return payloads, at, behind - at, size - at, 0, None
         payloads.append(data[begin:end])

@@ -190,6 +190,7 @@ def split_field(
     read = form.unpack_from if form is not None else None
     behind = offset + width
     tail = len(trailer)
+    lead = len(prefix)  # until it is whole, each byte that comes may be the wrong one
     most = varint_size(max_frame)
     while True:
         if prefix and (fault := _prefix_fault(prefix, data, at)) is not None:
@@ -198,11 +199,11 @@ def split_field(
         if width:
             body = at + behind
             if body > size:
-                return payloads, at, behind, None, 0, None
+                return payloads, at, behind if size - at >= lead else size - at + 1, None, 0, None
             value = read(data, field)[0] if read is not None else int.from_bytes(data[field:body], byteorder)
         else:
             if field >= size:
-                return payloads, at, offset + 1, None, 0, None
+                return payloads, at, offset + 1 if size - at >= lead else size - at + 1, None, 0, None
             number = read_varint(data, field, most)
             if number is None:
                 return payloads, at, size - at + 1, None, 0, None
@@ -226,6 +227,11 @@ def split_field(
         at = end
         if limit and len(payloads) == limit:
             return payloads, at, 0, None, 0, None
+
+
+def _unseen(prefix: bytes, held: int, need: int) -> int:
+    """How many bytes tell more: the next one, while the prefix is not whole; for it shows at each byte whether it is."""
+    return held + 1 if held < len(prefix) else need
 
 
 def _prefix_fault(prefix: bytes, data: Data, at: int) -> Fault | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
+import datetime as dt
 import decimal
 import enum
 import json
@@ -12,7 +12,6 @@ import tracemalloc
 import uuid
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -41,12 +40,6 @@ class Point:
 class Opaque:
     values: list[int]
     ratio: float | None = None
-
-
-class Loose(msgspec.Struct):
-    """Knows one field, and skips the others."""
-
-    a: int
 
 
 def nested(depth, kind=list):
@@ -143,7 +136,9 @@ def test_brackets_in_strings_and_siblings_are_no_depth():
         assert JSON(max_depth=3).decode(JSON(max_depth=3).encode(message)) == message
 
 
-@pytest.mark.parametrize("payload", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b'["' * 100_000])
+@pytest.mark.parametrize(
+    "payload", [b"[" * 100_000, b'{"a":' * 100_000, b"[" * 100_000 + b"]" * 100_000, b'["' * 100_000]
+)
 def test_nesting_bombs_are_refused_in_little_memory(payload):
     JSON().decode(b"1")
     tracemalloc.start()
@@ -184,7 +179,7 @@ class Colour(enum.Enum):
         {1, 2},
         b"bytes",
         bytearray(b"x"),
-        datetime.datetime(2020, 1, 1, tzinfo=datetime.UTC),
+        dt.datetime(2020, 1, 1, tzinfo=dt.UTC),
         uuid.UUID(int=1),
         decimal.Decimal("1.5"),
         Colour.RED,
@@ -192,7 +187,7 @@ class Colour(enum.Enum):
         object(),
         "\ud800",
         {"\ud800": 1},
-        10**5000,
+        [10**5000],
         [1j],
     ],
 )
@@ -223,7 +218,9 @@ def test_a_type_is_read_straight_into():
     assert codec.decode(b'{"x": 1, "z": [1, {"k": 2}]}') == Point(1, None)
     assert JSON(list[Point]).decode(b'[{"x":1,"y":null}]') == [Point(1)]
     assert JSON(type=set[int]).decode(JSON(type=set[int]).encode({1, 2})) == {1, 2}
-    assert JSON(type=dict[int, uuid.UUID]).decode(b'{"1":"00000000-0000-0000-0000-000000000001"}') == {1: uuid.UUID(int=1)}
+    assert JSON(type=dict[int, uuid.UUID]).decode(b'{"1":"00000000-0000-0000-0000-000000000001"}') == {
+        1: uuid.UUID(int=1)
+    }
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,8 @@ def test_output_above_max_size_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("crc23", "crc32"), ("CRC32C", "crc32c"), ("crc16_modbus", "crc16-modbus"), ("adler", "adler32")]
+    ("name", "nearest"),
+    [("crc23", "crc32"), ("CRC32C", "crc32c"), ("crc16_modbus", "crc16-modbus"), ("adler", "adler32")],
 )
 def test_an_unknown_name_is_told_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"did you mean '{nearest}'"):

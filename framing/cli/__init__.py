@@ -1,0 +1,72 @@
+"""The commands: `main` is ``framing …``; `run` gives any click command the manners of a Unix program.
+
+The manners: an error is one line on standard error and an exit status (1 for what went wrong, 2 for what was written wrong);
+Ctrl-C ends with 130 and a closed pipe with 141, both without a traceback; a missing extra is named with the command that
+installs it. click and rich are imported when a command runs, never before.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from framing.errors import FramingError, SpecError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main", "run"]
+
+FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """``framing …``."""
+    run("framing", "framing.cli.commands", "framing", arguments)
+
+
+def run(program: str, module: str, command: str, arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the click command named ``command`` out of ``module`` as ``program``, and exit with its status."""
+    sys.exit(_status(program, module, command, arguments))
+
+
+def _status(program: str, module: str, command: str, arguments: Sequence[str] | None) -> int:
+    try:
+        import click  # noqa: PLC0415 # an extra: without it, one line says so
+
+        importlib.import_module("rich")
+    except ModuleNotFoundError as error:
+        return _complain(program, f"this command needs {error.name}: pip install 'framing[cli]'", FAILED)
+    try:
+        loaded: Any = getattr(importlib.import_module(module), command)
+        result: object = loaded.main(
+            args=None if arguments is None else list(arguments), prog_name=program, standalone_mode=False
+        )
+        sys.stdout.flush()
+    except click.Abort:
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except click.UsageError as error:
+        where = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
+        return _complain(program, f"{error.format_message()}{where}", MISUSED)
+    except click.ClickException as error:
+        return _complain(program, error.format_message(), error.exit_code)
+    except BrokenPipeError as error:
+        if isinstance(error, FramingError):
+            return _complain(program, str(error), FAILED)
+        # Whoever read the output has gone. What is still buffered has no reader: it must not fail at exit either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return PIPE_CLOSED
+    except SpecError as error:
+        return _complain(program, str(error), MISUSED)
+    except FramingError as error:
+        return _complain(program, str(error), FAILED)
+    return result if isinstance(result, int) else 0
+
+
+def _complain(program: str, text: str, status: int) -> int:
+    print(f"{program}: {' '.join(text.split())}", file=sys.stderr)  # noqa: T201 # the program's own voice
+    return status

@@ -1,0 +1,5 @@
+"""``python -m framing.cli``: the same as ``framing``."""
+
+from framing.cli import main
+
+main()

@@ -1,0 +1,253 @@
+"""The blocking driver: a call returns when it is done, or raises when its time is over.
+
+    with blocking.connect(("127.0.0.1", 9000), wire, timeout=5) as connection:
+        connection.send({"op": "sum", "args": [1, 2]})
+        print(connection.receive())
+
+A `Connection` is full duplex: any threads send while others receive, each with a timeout of its own, and frames never
+interleave. A timeout loses nothing. `Server` runs a service with a thread a connection.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from types import EllipsisType, TracebackType
+from typing import Generic, Self, TypeVar, cast
+
+from framing.channel import Channel, State
+from framing.drivers import address as addresses
+from framing.drivers.address import Address, AddressLike
+from framing.drivers.link import Link
+from framing.drivers.stream import Stream, end_of, time_left
+from framing.drivers.threaded import Server
+from framing.errors import ConnectionClosed, FramingError, Timeout
+from framing.wire import Wire
+
+__all__ = ["Connection", "Server", "connect"]
+
+T = TypeVar("T")
+
+CLOSE_SECONDS = 1.0
+"""How long `Connection.close` waits for other threads to leave their calls; they are woken, so they do at once."""
+
+
+def connect(
+    address: AddressLike,
+    wire: Wire[T],
+    *,
+    timeout: float | None = None,
+    frame_timeout: float | None = None,
+    idle_timeout: float | None = None,
+) -> Connection[T]:
+    """Connect to ``address``: ``(host, port)``, ``"tcp://host:port"`` or ``"unix:/path"``. Every address is tried.
+
+    ``timeout``, in seconds, is for connecting, and then the default of every call. Raises `framing.ConnectionRefused`,
+    `framing.ConnectionFailed` or `framing.Timeout`, which are the builtins of these names too.
+    """
+    end_of(timeout)  # says what is wrong with a timeout before anything is opened
+    where = Address.parse(address)
+    sock = addresses.connect(where, timeout)
+    return Connection(
+        sock, wire, timeout=timeout, address=where, frame_timeout=frame_timeout, idle_timeout=idle_timeout
+    )
+
+
+class Connection(Generic[T]):
+    """Messages over ``sock``, any connected stream socket (TCP, unix, one of a pair, TLS), which it owns from now on.
+
+    ``timeout`` is the default of every call, in seconds; None waits as long as it takes, 0 looks only. ``frame_timeout``
+    is how long a frame may take from its first byte to its last, ``idle_timeout`` how long nothing may move: both fail
+    the connection, where a ``timeout`` fails the call alone.
+
+    Every method may be called from any thread; not from a signal handler, except `close`.
+    """
+
+    __slots__ = ("_inbox", "_link", "address", "timeout", "wire")
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        wire: Wire[T],
+        *,
+        timeout: float | None = None,
+        address: AddressLike | None = None,
+        frame_timeout: float | None = None,
+        idle_timeout: float | None = None,
+    ) -> None:
+        end_of(timeout)
+        self.address = Address.parse(address) if address is not None else _peer_of(sock)
+        self.timeout = timeout
+        self.wire = wire
+        channel = Channel(wire, frame_timeout=frame_timeout, idle_timeout=idle_timeout, now=time.monotonic())
+        addresses.no_delay(sock)
+        self._link: Link[T] = Link(Stream(sock, self.address), channel)
+        self._inbox: deque[T] = deque()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address or 'of a pair'}, {self.state.value}>"
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
+        return self._link.stream.fileno()
+
+    @property
+    def state(self) -> State:
+        """What may still be done: both directions open, one, or none."""
+        return self._link.channel.state
+
+    @property
+    def error(self) -> FramingError | None:
+        """Why the connection failed; None while it has not."""
+        return self._link.channel.error
+
+    @property
+    def queued(self) -> int:
+        """How many bytes of messages sent still wait in this process: those that a timeout left behind."""
+        return self._link.channel.queued
+
+    @property
+    def unconsumed(self) -> bytes:
+        """The received bytes that belong to no message yet: what an upgrade in mid-stream must hand over, or refuse."""
+        with self._link.lock:
+            return self._link.channel.unconsumed
+
+    def _end(self, timeout: float | EllipsisType | None) -> float | None:
+        return end_of(self.timeout if timeout is ... else timeout)
+
+    # ----------------------------------------------------------------- sending
+
+    def send(self, message: T, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send one message; returns when the system has taken all of it.
+
+        Raises `framing.EncodeError` (nothing was sent), `framing.ConnectionClosed`, `framing.ConnectionReset`, and
+        `framing.Timeout`, after which the message is *not* to be sent again: it stays queued, and leaves, whole and
+        in order, with the next send, with `flush`, or while a receive waits.
+        """
+        self._send(self.wire.encode(message), timeout)
+
+    def send_many(self, messages: Iterable[T], *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send all of ``messages`` in as few writes as it takes, or, where one cannot be encoded, none; raises as `send`."""
+        self._send(self.wire.encode_many(messages), timeout)
+
+    def send_encoded(self, frames: bytes, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Send what ``wire.encode`` returned, so that a message for many peers is encoded once; raises as `send`."""
+        self._send(frames, timeout)
+
+    def _send(self, frames: bytes, timeout: float | EllipsisType | None) -> None:
+        end = self._end(timeout)
+        upto = self._link.queue(frames)
+        self._link.flush(end, upto)
+
+    def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """Write what a timeout left behind; raises as `send`."""
+        self._link.flush(self._end(timeout))
+
+    def close_sending(self, *, timeout: float | EllipsisType | None = ...) -> None:
+        """End this side's stream behind all that was sent; receiving goes on, so that the last replies still come.
+
+        Raises as `send`; `framing.FramingError` over TLS, which the ssl module cannot half-close: use `close` there.
+        """
+        link = self._link
+        if not link.stream.can_half_close:
+            raise FramingError("a TLS connection cannot end one direction alone; use close()")
+        link.flush(self._end(timeout))
+        with link.lock:
+            link.channel.send_eof()
+        link.stream.shutdown(socket.SHUT_WR)
+
+    # --------------------------------------------------------------- receiving
+
+    def receive(self, *, timeout: float | EllipsisType | None = ...) -> T:
+        """The next message.
+
+        Raises `framing.ConnectionClosed` at the end of the peer's stream, `framing.Timeout` when the time is over: nothing is
+        lost then, call it again. `framing.DecodeError` stands for one refused payload, in its place; the next call goes on
+        behind it. A `framing.Violation` (so `framing.TruncatedFrame`, where the stream ended inside a frame) and a
+        `framing.ConnectionReset` come behind all that was whole before them, and from then on always.
+        """
+        return self._receive(timeout)[0]
+
+    def receive_batch(self, *, timeout: float | EllipsisType | None = ...) -> list[T]:
+        """All the messages that are there, one at least: waits, and raises, as `receive` does. The fastest way."""
+        return self._receive(timeout, batch=True)
+
+    def _receive(self, timeout: float | EllipsisType | None, *, batch: bool = False) -> list[T]:
+        link, inbox = self._link, self._inbox
+        end = self._end(timeout)
+        left = time_left(end)
+        if not link.receiving.acquire(timeout=-1 if left is None else left):
+            raise Timeout("another thread was receiving for all the time given; receive again")
+        try:
+            if not inbox:
+                messages = link.read(end)
+                if batch or len(messages) == 1:
+                    return messages
+                inbox.extend(messages)
+            if batch:
+                messages = list(inbox)
+                inbox.clear()
+                return messages
+            return [inbox.popleft()]
+        finally:
+            link.receiving.release()
+
+    def __iter__(self) -> Iterator[T]:
+        """The messages until the peer's stream ends; raises as `receive` does, but for the clean end."""
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return self.receive()
+        except ConnectionClosed:
+            raise StopIteration from None
+
+    # ------------------------------------------------------------------ ending
+
+    def close(self) -> None:
+        """End both directions and give the descriptor back; threads that wait in a call get `framing.ConnectionClosed`.
+
+        What `send` has returned for is still delivered by the system. What a timeout left queued is dropped: `flush` first.
+        To close twice is no error.
+        """
+        link, stream = self._link, self._link.stream
+        with link.lock:
+            link.channel.close()
+            link.channel.drop()
+        stream.shutdown(socket.SHUT_WR)
+        if not link.receiving.acquire(blocking=False):
+            stream.shutdown(socket.SHUT_RDWR)
+            if not link.receiving.acquire(timeout=CLOSE_SECONDS):
+                return  # this is a signal handler, and the thread under it is in the call: closed by its next close()
+        try:
+            if not link.sending.acquire(timeout=CLOSE_SECONDS):
+                return
+            try:
+                if stream.can_half_close:
+                    stream.discard(0)
+                stream.close()
+                self._inbox.clear()
+            finally:
+                link.sending.release()
+        finally:
+            link.receiving.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _peer_of(sock: socket.socket) -> Address | None:
+    try:
+        raw = sock.getpeername()
+    except OSError:
+        return None
+    if isinstance(raw, str) and raw:
+        return Address("unix", path=raw)
+    return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else None

@@ -1,0 +1,208 @@
+"""Link: a channel on a stream, for drivers with threads. Reading and writing each wait for themselves.
+
+Three locks, always taken in this order: one a direction, held while its I/O is done, so that frames of many sending
+threads never interleave; and ``lock``, held only while the channel is touched, which never blocks.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Generic, NoReturn, TypeVar
+
+from framing.channel import Channel
+from framing.drivers.stream import WRITE, Stream, end_of, time_left
+from framing.errors import ConnectionClosed, ConnectionFailed, FramingError, Timeout
+
+__all__ = ["Link"]
+
+T = TypeVar("T")
+
+
+class Link(Generic[T]):
+    """What a connection and a server's session have in common."""
+
+    __slots__ = (
+        "_added",
+        "_midway",
+        "_timed",
+        "_written",
+        "channel",
+        "eof",
+        "lock",
+        "receiving",
+        "send_error",
+        "sending",
+        "stream",
+    )
+
+    def __init__(self, stream: Stream, channel: Channel[T]) -> None:
+        self.stream = stream
+        self.channel = channel
+        self.receiving = threading.Lock()
+        self.sending = threading.Lock()
+        self.lock = threading.Lock()
+        self.eof = False  # the peer's stream has ended
+        self.send_error: FramingError | None = None  # why nothing can be written any more
+        self._timed = channel.frame_timeout is not None or channel.idle_timeout is not None
+        self._added = 0
+        self._written = 0
+        self._midway = False  # in a write whose outcome is not noted yet
+
+    # --------------------------------------------------------------- receiving
+
+    def read(self, end: float | None) -> list[T]:
+        """The next messages, one at least. ``receiving`` is held.
+
+        Raises `ConnectionClosed` at a clean end, `Timeout` past ``end`` with nothing lost, `DecodeError` and `Violation` at
+        their place in the order, `ConnectionReset` where the connection broke.
+        """
+        channel = self.channel
+        while True:
+            with self.lock:
+                messages = self._waiting()
+                buffer = None if messages else channel.get_buffer()
+            if buffer is None:
+                return messages
+            count = self._read_some(buffer, end)
+            if count is None:
+                continue
+            now = time.monotonic() if self._timed else None
+            with self.lock:
+                if count == 0:
+                    self.eof = True
+                    continue
+                messages = channel.buffer_updated(count, now)
+                if not messages and now is not None:
+                    channel.expire(now)
+            if messages:
+                return messages
+
+    def _waiting(self) -> list[T]:
+        """The messages that need no further bytes; raises `ConnectionClosed` when there will never be more."""
+        channel = self.channel
+        messages: list[T] = []
+        if self.eof:
+            messages = channel.receive_eof()
+            if not messages and not channel.pending:
+                raise ConnectionClosed(
+                    f"{self.stream.address or 'the peer'} has ended the stream; all of it was received"
+                )
+        while not messages and channel.pending:
+            messages = channel.receive_eof() if self.eof else channel.receive(b"")
+        return messages
+
+    def _read_some(self, buffer: memoryview, end: float | None) -> int | None:
+        """Wait for bytes and read them: how many, 0 at EOF, None where it is to be tried again."""
+        channel, stream = self.channel, self.stream
+        deadline = channel.deadline if self._timed else None
+        try:
+            if end is None and deadline is None and stream.blocks and not channel.queued:
+                return stream.read(buffer, block=True)
+            until = end if deadline is None else deadline if end is None else min(end, deadline)
+            # What a send that timed out has left is written while we wait: the reply may depend on it.
+            also_writable = bool(channel.queued) and not self.sending.locked()
+            ready = stream.wait(until, also_writable=also_writable)
+            if ready & WRITE:
+                self.try_flush()
+            if ready:
+                return stream.read(buffer)
+        except FramingError as error:
+            with self.lock:
+                self.channel.lost(error)
+            raise
+        now = time.monotonic()
+        with self.lock:
+            channel.expire(now)
+        if end is not None and now >= end:
+            raise Timeout("no message came in the time given; what has come of one is kept: receive again")
+        return None
+
+    # ----------------------------------------------------------------- sending
+
+    def queue(self, frames: bytes) -> int:
+        """Queue encoded frames; returns the position in the stream at which they end, for `flush`."""
+        with self.lock:
+            if self.send_error is not None:
+                raise self.send_error.with_traceback(None)
+            self.channel.send_encoded(frames)
+            self._added += len(frames)
+            return self._added
+
+    def flush(self, end: float | None, upto: int | None = None, stall: float | None = None) -> None:
+        """Write until the stream's position ``upto``, or all that is queued.
+
+        Raises `Timeout` past ``end``, or when the peer took nothing for ``stall`` seconds: what is left stays queued, in
+        order, so that no frame is ever cut. Raises `ConnectionReset` where the connection broke.
+        """
+        while True:
+            left = time_left(end)
+            if not self.sending.acquire(timeout=-1 if left is None else left):
+                raise self._too_slow()
+            try:
+                while self._write_some(upto):
+                    if not self.stream.wait_writable(end_of(stall) if stall is not None else end):
+                        raise self._too_slow()
+            finally:
+                self.sending.release()
+            # A thread that found `sending` taken has left its frames to us, perhaps behind our last look.
+            if upto is not None or not self.channel.queued:
+                return
+
+    def try_flush(self) -> bool:
+        """Write what the socket takes just now; whether that was all, or another thread is at it. Never blocks."""
+        while self.channel.queued and self.sending.acquire(blocking=False):
+            try:
+                if self._write_some(None):
+                    return False
+            except FramingError:
+                return True
+            finally:
+                self.sending.release()
+        return True
+
+    def _write_some(self, upto: int | None) -> bool:
+        """Write until the socket takes no more, or all is written; True where something is left. ``sending`` is held."""
+        if self._midway:
+            # An exception out of a signal handler hit between a write and its note: nobody knows what was written.
+            self._give_up(
+                ConnectionFailed("a write was interrupted; where the stream stands is not known: connect again")
+            )
+        while True:
+            with self.lock:
+                buffers = self.channel.outgoing()
+                if not buffers or (upto is not None and self._written >= upto):
+                    if self.send_error is not None and upto is not None and self._written < upto:
+                        raise self.send_error.with_traceback(None)
+                    return False
+            self._midway = True
+            try:
+                count = self.stream.write(buffers)
+            except FramingError as error:
+                self._midway = False
+                self._give_up(error)
+            if not count:
+                self._midway = False
+                return True
+            now = time.monotonic() if self._timed else None
+            with self.lock:
+                # Nothing is queued any more where the channel was lost meanwhile.
+                self.channel.sent(min(count, self.channel.queued), now)
+                self._written += count
+            self._midway = False
+
+    def _give_up(self, error: FramingError) -> NoReturn:
+        """Writing failed. Reading goes on: what the peer said before it went, often why, is still to be received."""
+        with self.lock:
+            self.send_error = error
+            self.channel.send_eof()
+            self.channel.drop()
+        raise error
+
+    def _too_slow(self) -> Timeout:
+        left = self.channel.queued
+        return Timeout(
+            f"the peer did not take all in time: {left} bytes stay queued, in order; "
+            "call flush() to go on with them, and do not send the same message again",
+            queued=left,
+        )
