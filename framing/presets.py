@@ -647,7 +647,7 @@ def cobs(*, max_frame: int = DEFAULT_MAX_FRAME) -> COBS:
     return COBS(max_frame=max_frame)
 
 
-PRESETS: dict[str, Callable[[], Framer]] = {
+PRESETS: dict[str, Callable[..., Framer]] = {
     name: made
     for name, made in sorted(globals().items())
     if isinstance(made, FunctionType) and made.__module__ == __name__ and not name.startswith("_")

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ast
 import difflib
+import inspect
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, fields, replace
@@ -216,7 +217,7 @@ def _make(part: str, name: str, positional: list[Any], named: dict[str, Any]) ->
         if name == "signed":
             raise _wrong(part, "a key does not belong into a spec: give Wire(framer, Signed(key), …) in the program")
         raise _wrong(part, "there is no framer, layer, codec or preset of this name", name, [*_WORDS, *presets.PRESETS])
-    options = word.options() if word is not None else ["max_frame"]
+    options = word.options() if word is not None else _preset_options(name.replace("-", "_"))
     for option in named:
         if option not in options:
             raise _wrong(
@@ -227,7 +228,7 @@ def _make(part: str, name: str, positional: list[Any], named: dict[str, Any]) ->
             assert preset is not None
             if positional:
                 raise _wrong(part, f"{name} takes no value by position")
-            return part, replace(preset(), **named)
+            return part, preset(**named)
         if word.positional == ("delimiters",):
             return part, word.make(*positional, **named)
         if len(positional) > len(word.positional):
@@ -245,6 +246,11 @@ def _make(part: str, name: str, positional: list[Any], named: dict[str, Any]) ->
         raise _wrong(part, str(error)) from error
 
 
+def _preset_options(name: str) -> list[str]:
+    """What a preset may be given by name, as far as it can be written in a spec; asked of the function itself."""
+    return list(inspect.signature(presets.PRESETS[name]).parameters)
+
+
 def _required(word: _Word) -> bool:
     first = next(one for one in fields(word.make) if one.name == word.positional[0])
     return first.default is MISSING and first.default_factory is MISSING
@@ -260,10 +266,14 @@ def _write_framer(framer: Framer) -> str:
     except SpecError:
         spelled = ""
     if not spelled or "(" in spelled or ":" in spelled:
+        limited = ""
         for name, preset in presets.PRESETS.items():
             same = preset()
             if same == framer:
                 return name
+            if not limited and type(same) is type(framer) and replace(same, max_frame=framer.max_frame) == framer:
+                limited = f"{name}(max_frame={_text(framer.max_frame)})"
+        spelled = spelled or limited
     return spelled or _write(framer)
 
 

@@ -24,7 +24,18 @@ from typing import Any, TypeAlias, cast
 from framing.drivers.failures import translate
 from framing.errors import ConnectionFailed
 
-__all__ = ["Address", "AddressLike", "close_listener", "connect", "listen", "local_address", "no_delay", "peer_address"]
+__all__ = [
+    "Address",
+    "AddressLike",
+    "close_listener",
+    "connect",
+    "listen",
+    "local_address",
+    "no_delay",
+    "peer_address",
+    "peer_of",
+    "resolve",
+]
 
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """The most bytes that the system's sockaddr_un holds in front of its NUL."""
@@ -129,6 +140,17 @@ def peer_address(raw: Any, fallback: Address) -> Address:
     return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else fallback
 
 
+def peer_of(sock: socket.socket) -> Address | None:
+    """The address of the peer that ``sock`` is connected to; None where it has none, as one of a pair has none."""
+    try:
+        raw = sock.getpeername()
+    except OSError:
+        return None
+    if isinstance(raw, str) and raw:
+        return Address("unix", path=raw)
+    return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else None
+
+
 def local_address(sock: socket.socket, asked: Address) -> Address:
     """The address that ``sock`` is bound to: with the port that the system chose, where 0 was asked for."""
     return peer_address(sock.getsockname(), asked)
@@ -148,10 +170,7 @@ def connect(address: Address, timeout: float | None) -> socket.socket:
     Raises `ConnectionRefused`, `ConnectionFailed` or `Timeout`: of the last address tried, with the others as notes.
     """
     end = None if timeout is None else time.monotonic() + timeout
-    try:
-        targets = _targets(address, passive=False)
-    except OSError as error:
-        raise translate(error, address, "connecting to") from error
+    targets = resolve(address)
     failures: list[str] = []
     last: OSError = OSError("no address")
     for index, (family, kind, proto, target) in enumerate(targets):
@@ -177,6 +196,17 @@ def connect(address: Address, timeout: float | None) -> socket.socket:
     raise failure
 
 
+def resolve(address: Address) -> list[tuple[int, int, int, Any]]:
+    """The family, type, protocol and raw address of each place that ``address`` stands for, best first.
+
+    Raises `ConnectionFailed`. A host name is looked up, which may take its time; numbers and paths are not.
+    """
+    try:
+        return _targets(address, passive=False)
+    except OSError as error:
+        raise translate(error, address, "connecting to") from error
+
+
 def _targets(address: Address, *, passive: bool) -> list[tuple[int, int, int, Any]]:
     if address.scheme == "unix":
         if not hasattr(socket, "AF_UNIX"):
@@ -191,8 +221,10 @@ def _targets(address: Address, *, passive: bool) -> list[tuple[int, int, int, An
     return [(family, kind, proto, target) for family, kind, proto, _, target in found]
 
 
-def listen(address: Address, backlog: int = socket.SOMAXCONN) -> socket.socket:
+def listen(address: Address, backlog: int = socket.SOMAXCONN, *, reuse_port: bool = False) -> socket.socket:
     """A listening socket, which does not block. An empty host means every address of this machine, IPv6 and IPv4.
+
+    With ``reuse_port`` several processes may listen at the port, and the system spreads the connections over them.
 
     A socket file that nobody listens at is replaced; one that somebody listens at, or a file that is no socket, is left
     alone and refused. Raises `ConnectionFailed`.
@@ -202,11 +234,11 @@ def listen(address: Address, backlog: int = socket.SOMAXCONN) -> socket.socket:
             _clear_path(address)
         if address.scheme == "tcp" and not address.host and socket.has_dualstack_ipv6():
             with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
-                return _bind(socket.AF_INET6, ("::", address.port), backlog, dual=True)
+                return _bind(socket.AF_INET6, ("::", address.port), backlog, dual=True, reuse_port=reuse_port)
         last: OSError = OSError("no address")
         for family, _, _, target in _targets(address, passive=True):
             try:
-                return _bind(family, target, backlog)
+                return _bind(family, target, backlog, reuse_port=reuse_port)
             except OSError as error:
                 last = error
         raise last
@@ -216,13 +248,15 @@ def listen(address: Address, backlog: int = socket.SOMAXCONN) -> socket.socket:
         raise translate(error, address, "listening at") from error
 
 
-def _bind(family: int, target: Any, backlog: int, *, dual: bool = False) -> socket.socket:
+def _bind(family: int, target: Any, backlog: int, *, dual: bool = False, reuse_port: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix":
             # So that a server that was stopped can start again while old connections are in TIME_WAIT. (On Windows
             # the same option would let two servers share a port.)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if reuse_port and family in (socket.AF_INET, socket.AF_INET6):
+            sock.setsockopt(socket.SOL_SOCKET, _reuse_port_option(), 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(target)
@@ -232,6 +266,13 @@ def _bind(family: int, target: Any, backlog: int, *, dual: bool = False) -> sock
         sock.close()
         raise
     return sock
+
+
+def _reuse_port_option() -> int:
+    option: int | None = getattr(socket, "SO_REUSEPORT", None)
+    if option is None:
+        raise OSError(errno.EOPNOTSUPP, "this system does not share a port between processes (SO_REUSEPORT)")
+    return option
 
 
 def _clear_path(address: Address) -> None:

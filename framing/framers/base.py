@@ -125,7 +125,7 @@ class Framer:
         ``data[start]`` is there. Returns ``(begin, end, next)`` as soon as the three are known, also when not all of
         the bytes have come; or an int: how many bytes more it takes to know. Bytes before ``seen`` were there at an
         earlier call for this frame: a search for a delimiter need not begin before it. Depend on nothing but the bytes
-        from ``start`` on. Raises `CorruptFrame` where the bytes break the rule.
+        from ``start`` on. Raises `CorruptFrame` where the bytes break the rule; its ``head`` may be the frame's first bytes.
         """
         raise NotImplementedError(f"{type(self).__name__} has no find()")
 
@@ -460,7 +460,9 @@ class Decoder(Generic[M]):
         begins = guess_protocol(head)
         hint = f"; its bytes begin {head!r}: is the peer sending {begins}?" if begins is not None else ""
         if kind == TOO_LARGE:
-            text = f"the frame at byte {self._offset} is above max_frame={expected}: {reason} ({got} bytes or more)"
+            # One byte more than the limit is what is said where no more is known.
+            size = f" ({got} bytes)" if expected is not None and got != expected + 1 else ""
+            text = f"the frame at byte {self._offset} is above max_frame={expected}: {reason}{size}"
             advice = "; close the connection, or raise max_frame if such frames are right"
             return FrameTooLarge(text + (hint or advice), offset=self._offset, expected=expected, got=got, head=head)
         numbers = f" (got {got})" if expected is None and got is not None else ""

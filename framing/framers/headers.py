@@ -14,7 +14,7 @@ from struct import Struct as Packed
 from typing import Any, cast
 
 from framing.declaration import declaration_key, dump_declaration, load_declaration
-from framing.errors import CorruptFrame, EncodeError
+from framing.errors import HEAD_BYTES, CorruptFrame, EncodeError
 from framing.framers.base import Framer, check_option
 from framing.kernels import split_found
 from framing.kernels.contract import Data, Splitter
@@ -149,12 +149,14 @@ class StructHeader(Framer):
             failure = error
         if held.missing:
             return held.missing
+        head = bytes(data[start : min(held.at, start + HEAD_BYTES)])
         if held.too_long:
-            raise CorruptFrame(f"its header does not end within max_header={self.max_header}", expected=self.max_header)
+            reason = f"its header does not end within max_header={self.max_header}"
+            raise CorruptFrame(reason, expected=self.max_header, head=head)
         if failure is not None:
             reason = " ".join(str(failure).split())
-            raise CorruptFrame(f"its header does not parse: {reason}") from failure
-        return header, held.at, _evaluate(self.size, header)
+            raise CorruptFrame(f"its header does not parse: {reason}", head=head) from failure
+        return header, held.at, _evaluate(self.size, header, head)
 
 
 def _restore(dumped: bytes, max_header: int, max_frame: int) -> StructHeader:
@@ -162,13 +164,13 @@ def _restore(dumped: bytes, max_header: int, max_frame: int) -> StructHeader:
     return StructHeader(declaration, size=size, max_header=max_header, max_frame=max_frame)
 
 
-def _evaluate(size: Any, header: Any) -> int:
+def _evaluate(size: Any, header: Any, head: bytes) -> int:
     try:
         value = size(header)
     except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
-        raise CorruptFrame(f"its size cannot be computed from its header: {error!r}") from error
+        raise CorruptFrame(f"its size cannot be computed from its header: {error!r}", head=head) from error
     if not isinstance(value, int) or value < 0:
-        raise CorruptFrame(f"its header gives a size of {value!r}")
+        raise CorruptFrame(f"its header gives a size of {value!r}", head=head)
     return value
 
 
@@ -223,5 +225,8 @@ def _find_plain(
     for index, constant in constants:
         if values[index] != constant:
             return careful(data, start, seen)
-    end = body + _evaluate(size, dict(zip(names, values, strict=True)))
-    return start, end, end
+    try:
+        end = body + size(dict(zip(names, values, strict=True)))
+    except ArithmeticError:
+        return careful(data, start, seen)
+    return (start, end, end) if type(end) is int and end >= body else careful(data, start, seen)

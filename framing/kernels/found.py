@@ -40,7 +40,8 @@ def split_found(
         try:
             answer = find(data, at, at + seen)
         except CorruptFrame as error:
-            fault = (CORRUPT, str(error), error.expected, error.got, 0)
+            # What the framer shows of the frame begins where the frame begins.
+            fault = (CORRUPT, str(error), error.expected, error.got, len(error.head))
             return payloads, at, 0, None, 0, fault
         if isinstance(answer, int):
             if answer < 1:

@@ -157,7 +157,7 @@ def split_varint(min_frame: int, max_frame: int, data: Data, start: int, memo: M
 
 def _varint_fault(kind: str, max_frame: int, most: int, data: Data, at: int, offset: int) -> Fault:
     if kind == TOO_LARGE:
-        return (TOO_LARGE, "its length announces more than that", max_frame, 1 << 7 * most, offset + most)
+        return (TOO_LARGE, "its length announces more than that, at the least", max_frame, 1 << 7 * most, offset + most)
     end = at + offset
     while data[end] > 0x7F:
         end += 1
@@ -227,11 +227,6 @@ def split_field(
         at = end
         if limit and len(payloads) == limit:
             return payloads, at, 0, None, 0, None
-
-
-def _unseen(prefix: bytes, held: int, need: int) -> int:
-    """How many bytes tell more: the next one, while the prefix is not whole; for it shows at each byte whether it is."""
-    return held + 1 if held < len(prefix) else need
 
 
 def _prefix_fault(prefix: bytes, data: Data, at: int) -> Fault | None:

@@ -73,8 +73,21 @@ def _counting(base: Any) -> Any:
         return bool((self.index(part) if isinstance(part, int) and part in bytes(self) else self.find(part)) >= 0)
 
     methods: dict[str, Any] = {name: _searching(name, base) for name in ("find", "rfind", "index", "rindex")}
-    over_all = ("count", "split", "rsplit", "splitlines", "partition", "rpartition", "replace", "translate", "decode", "hex")
-    methods |= {name: _going_over_all(name, base) for name in (*over_all, "__iter__", "__add__", "strip", "lower", "upper")}
+    over_all = (
+        "count",
+        "split",
+        "rsplit",
+        "splitlines",
+        "partition",
+        "rpartition",
+        "replace",
+        "translate",
+        "decode",
+        "hex",
+    )
+    methods |= {
+        name: _going_over_all(name, base) for name in (*over_all, "__iter__", "__add__", "strip", "lower", "upper")
+    }
     return type(f"Counted{base.__name__}", (base,), methods | {"__getitem__": getitem, "__contains__": contains})
 
 

@@ -16,7 +16,6 @@ from dataclasses import fields
 from random import Random
 from typing import Any
 
-from framing.errors import FramingError
 from framing.framers import FixedSize, Framer, LengthField, StructHeader
 from framing.kernels import write_varint
 
@@ -36,8 +35,29 @@ __all__ = [
 EDGE_SIZES = (0, 1, 2, 9, 10, 11, 99, 100, 127, 128, 253, 254, 255, 256, 257, 507, 508, 509, 510)
 """Sizes at which a length field, a varint, a decimal number or a COBS block changes its shape."""
 
-_SPECIAL = (b"\x00", b"\n", b"\r", b"\r\n", b"\r\n\r\n", b"\x1e", b"\xc0", b"\xdb", b"\xdb\xdc", b"\xdb\xdd", b"\x7e", b"\x7d")
-_SPECIAL += (b"\x7d\x5e", b"\xff", b",", b":", b"0", b" ", b"\x80", b"\x7f\xff\xff\xff", b"\xff\xff\xff\xff")
+_SPECIAL: tuple[bytes, ...] = (
+    b"\x00",
+    b"\n",
+    b"\r",
+    b"\r\n",
+    b"\r\n\r\n",
+    b"\x1e",
+    b"\xc0",
+    b"\xdb",
+    b"\xdb\xdc",
+    b"\xdb\xdd",
+    b"\x7e",
+    b"\x7d",
+    b"\x7d\x5e",
+    b"\xff",
+    b",",
+    b":",
+    b"0",
+    b" ",
+    b"\x80",
+    b"\x7f\xff\xff\xff",
+    b"\xff\xff\xff\xff",
+)
 _GROWTH = 256
 _TRIES = 24
 _RESTARTS = 12
@@ -56,8 +76,9 @@ def tokens(framer: Framer) -> list[bytes]:
     """The byte strings that mean something to ``framer``: its options, and what it writes around a payload."""
     found: dict[bytes, None] = {}
     for one in fields(framer):
-        value = getattr(framer, one.name)
-        for part in value if isinstance(value, tuple) else (value,):
+        value: Any = getattr(framer, one.name)
+        parts: list[Any] = [*value] if isinstance(value, tuple) else [value]
+        for part in parts:
             if isinstance(part, bytes) and 0 < len(part) <= _GROWTH:
                 found[part] = None
     for declaration in ("declaration", "subcons"):
@@ -84,8 +105,8 @@ def _constants(declaration: Any, depth: int) -> Iterator[bytes]:
         return
     for name in ("subcon", "thensubcon", "elsesubcon"):
         yield from _constants(getattr(declaration, name, None), depth + 1)
-    several = getattr(declaration, "subcons", None)
-    for part in several if isinstance(several, list) else ():
+    several: list[Any] = getattr(declaration, "subcons", None) or []
+    for part in several:
         yield from _constants(part, depth + 1)
 
 
@@ -189,7 +210,10 @@ def hostile(framer: Framer, rng: Random, count: int) -> list[bytes]:
             out[fill * size] = None
         out[rng.randbytes(size)] = None
     for _ in range(count):
-        pieces = [rng.choice(parts) if rng.random() < 0.6 else rng.randbytes(rng.randrange(4)) for _ in range(rng.randrange(1, 6))]
+        pieces = [
+            rng.choice(parts) if rng.random() < 0.6 else rng.randbytes(rng.randrange(4))
+            for _ in range(rng.randrange(1, 6))
+        ]
         out[b"".join(pieces)] = None
     return list(out)
 

@@ -88,12 +88,12 @@ class ScriptedSocket(socket.socket):
 
     # -------------------------------------------------------------------------------------------- writing
 
-    def send(self, data: Any, flags: int = 0, /) -> int:
+    def send(self, data: Any, _flags: int = 0, /) -> int:
         """Take as many bytes of ``data`` as the script says; return how many."""
         self._called("send")
         return self._write(bytes(data))
 
-    def sendall(self, data: Any, flags: int = 0, /) -> None:
+    def sendall(self, data: Any, _flags: int = 0, /) -> None:
         """Take all of ``data``, in as many parts as the script says; an error leaves a part of it sent."""
         self._called("sendall")
         rest = bytes(data)

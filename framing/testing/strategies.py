@@ -5,9 +5,8 @@ They shrink towards what is easy to read: one chunk, short payloads of plain byt
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
-from datetime import date
+from itertools import pairwise
 from typing import Any
 
 try:
@@ -27,6 +26,12 @@ from framing.testing.samples import EDGE_SIZES, accepted, accepts, field_frame, 
 __all__ = ["cuts", "draw", "messages", "payloads"]
 
 _PROBED = 64
+_UNHURRIED = (
+    HealthCheck.too_slow,
+    HealthCheck.data_too_large,
+    HealthCheck.filter_too_much,
+    HealthCheck.large_base_example,
+)
 
 
 def cuts(stream: bytes, *, boundaries: Sequence[int] = ()) -> st.SearchStrategy[list[bytes]]:
@@ -43,7 +48,7 @@ def cuts(stream: bytes, *, boundaries: Sequence[int] = ()) -> st.SearchStrategy[
 
     def chunks(offsets: Sequence[int]) -> list[bytes]:
         edges = [0, *sorted(offsets), size]
-        return [stream[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+        return [stream[begin:end] for begin, end in pairwise(edges)]
 
     some = st.lists(places, max_size=8).map(chunks)
     return st.just([stream]) | some | st.just(chunks(range(1, size)))
@@ -81,13 +86,18 @@ def _bodies(framer: Framer, least: int, most: int) -> st.SearchStrategy[bytes]:
     """Bytes of ``least`` to ``most``, some of them full of what means something to the framer."""
     plain = st.binary(min_size=least, max_size=most)
     edges = [size for size in EDGE_SIZES if least <= size <= most] or [least]
-    filled = st.builds(lambda letter, size: letter * size, st.sampled_from([b"a", b"\x00", b"\xff"]), st.sampled_from(edges))
+    filled = st.tuples(st.sampled_from([b"a", b"\x00", b"\xff"]), st.sampled_from(edges)).map(_repeated)
     known = tokens(framer)
     if not known:
         return plain | filled
     parts = [*known, *(token[:cut] for token in known for cut in range(1, len(token)))]
     pieces = st.lists(st.sampled_from(parts) | st.binary(max_size=3), max_size=12).map(b"".join)
     return plain | filled | pieces.filter(lambda payload: least <= len(payload) <= most)
+
+
+def _repeated(letter_and_size: tuple[bytes, int]) -> bytes:
+    letter, size = letter_and_size
+    return letter * size
 
 
 def _often(framer: Framer, bodies: st.SearchStrategy[bytes]) -> bool:
@@ -202,7 +212,9 @@ def _number(letter: str) -> st.SearchStrategy[Any] | None:
     sizes = {"b": 8, "h": 16, "i": 32, "l": 32, "q": 64}
     bits = sizes.get(letter.lower())
     if bits is not None:
-        return st.integers(0, (1 << bits) - 1) if letter.isupper() else st.integers(-(1 << bits - 1), (1 << bits - 1) - 1)
+        return (
+            st.integers(0, (1 << bits) - 1) if letter.isupper() else st.integers(-(1 << bits - 1), (1 << bits - 1) - 1)
+        )
     widths = {"e": 16, "f": 32, "d": 64}
     return st.floats(width=widths[letter], allow_nan=False) if letter in widths else None  # type: ignore[arg-type] # a Literal
 
@@ -217,7 +229,7 @@ def draw(strategy: st.SearchStrategy[Any], *, seed: int, count: int) -> list[Any
         database=None,
         deadline=None,
         phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
+        suppress_health_check=_UNHURRIED,
     )
     @given(strategy)
     def collect(example: Any) -> None:

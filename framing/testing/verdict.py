@@ -6,6 +6,7 @@ Both are plain values, so that any test runner, or none, can print and compare t
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 __all__ = ["LAWS", "LawBroken", "Verdict"]
@@ -41,7 +42,9 @@ class Verdict:
 
     def __str__(self) -> str:
         laws = ", ".join(f"{law} ({count})" for law, count in sorted(self.checks.items()))
-        return f"{self.subject} keeps the laws, by number (and runs): {laws}; seed={self.seed}, examples={self.examples}"
+        return (
+            f"{self.subject} keeps the laws, by number (and runs): {laws}; seed={self.seed}, examples={self.examples}"
+        )
 
 
 class LawBroken(AssertionError):
@@ -84,7 +87,7 @@ class LawBroken(AssertionError):
     def chunks(self) -> list[bytes]:
         """The stream as it was fed: feed these one by one to see it happen."""
         edges = [0, *self.cuts, len(self.stream)]
-        return [self.stream[begin:end] for begin, end in zip(edges, edges[1:], strict=False)]
+        return [self.stream[begin:end] for begin, end in pairwise(edges)]
 
     def _report(self) -> str:
         chunks = self.chunks

@@ -31,7 +31,9 @@ def chunked(stream: bytes, sizes: Sequence[int]) -> Iterator[bytes]:
         index += 1
 
 
-def verdict(framer: Framer, stream: bytes, sizes: Sequence[int] = (1 << 30,)) -> tuple[list[bytes], type[Violation] | None]:
+def verdict(
+    framer: Framer, stream: bytes, sizes: Sequence[int] = (1 << 30,)
+) -> tuple[list[bytes], type[Violation] | None]:
     """What our decoder makes of the whole stream and its end: the payloads, and the violation behind them."""
     decoder = framer.decoder()
     payloads: list[bytes] = []
@@ -77,7 +79,9 @@ class Tally(bytes):
         return [Tally(part) for part in super().split(*args)]
 
 
-def growth(feed_to_new: Callable[[bytes], Callable[[bytes], object]], stream: Callable[[int], bytes], size: int, chunk: int) -> float:
+def growth(
+    feed_to_new: Callable[[bytes], Callable[[bytes], object]], stream: Callable[[int], bytes], size: int, chunk: int
+) -> float:
     """How many times more bytes a peer copies for a stream of twice the size: 2 where its cost is linear, 4 where square.
 
     ``feed_to_new`` makes a new peer (it is told the stream, for limits) and returns its feed.

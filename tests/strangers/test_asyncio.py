@@ -20,7 +20,8 @@ from framing import Delimited, FrameTooLarge, LengthPrefixed, Lines, TruncatedFr
 from .feeding import chunk_sizes, chunked, judged, payload_lists, received, verdict
 
 HEADER = struct.Struct("!I")
-lines = st.lists(st.binary(max_size=60).filter(lambda line: b"\n" not in line and not line.endswith(b"\r")), max_size=8)
+texts = st.binary(max_size=60) | st.lists(st.sampled_from([b"\r", b"a"]), max_size=8).map(b"".join)
+lines = st.lists(texts.filter(lambda line: b"\n" not in line and not line.endswith(b"\r")), max_size=8)
 
 
 @pytest.fixture(scope="module")
@@ -53,8 +54,10 @@ def read_frames(loop: asyncio.AbstractEventLoop, stream: bytes, sizes: Sequence[
     return loop.run_until_complete(main())
 
 
-def read_lines(loop: asyncio.AbstractEventLoop, stream: bytes, *, limit: int = 1 << 16, cut: int = 1 << 30) -> list[Any]:
-    """What three calls of ``readline`` give, an error's type where it raised; the bytes behind ``cut`` come after the first."""
+def read_lines(
+    loop: asyncio.AbstractEventLoop, stream: bytes, *, limit: int = 1 << 16, cut: int = 1 << 30
+) -> list[Any]:
+    """What three calls of ``readline`` give, or the type of what they raise; bytes behind ``cut`` come after the first."""
 
     async def main() -> list[Any]:
         reader = asyncio.StreamReader(limit=limit, loop=loop)
@@ -82,7 +85,13 @@ def test_readexactly_reads_what_length_prefixed_writes(loop, payloads, sizes):
 @judged
 @given(payloads=payload_lists, sizes=chunk_sizes)
 def test_length_prefixed_reads_what_struct_packs(payloads, sizes):
-    for width, byteorder, form in [(1, "big", "!B"), (2, "big", "!H"), (2, "little", "<H"), (4, "little", "<I"), (8, "big", "!Q")]:
+    for width, byteorder, form in [
+        (1, "big", "!B"),
+        (2, "big", "!H"),
+        (2, "little", "<H"),
+        (4, "little", "<I"),
+        (8, "big", "!Q"),
+    ]:
         stream = b"".join(struct.pack(form, len(payload)) + payload for payload in payloads)
         assert received(LengthPrefixed(width, byteorder), stream, sizes) == payloads
         assert LengthPrefixed(width, byteorder).encode_many(payloads) == stream

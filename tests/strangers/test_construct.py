@@ -81,7 +81,10 @@ def test_pascal_strings_travel_both_ways(texts, sizes):
 
 
 @judged
-@given(payloads=st.lists(st.binary(max_size=60).filter(lambda payload: b"\0" not in payload), max_size=6), sizes=chunk_sizes)
+@given(
+    payloads=st.lists(st.binary(max_size=60).filter(lambda payload: b"\0" not in payload), max_size=6),
+    sizes=chunk_sizes,
+)
 def test_null_terminated_and_delimited_agree(payloads, sizes):
     declaration = GreedyRange(NullTerminated(GreedyBytes))
     assert received(Delimited(b"\0"), declaration.build(payloads), sizes) == payloads

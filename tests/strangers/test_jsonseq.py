@@ -75,6 +75,13 @@ def test_text_that_was_cut_off_is_corrupt_here_or_passed_over():
     assert received(Delimited(b"\n", start=b"\x1e", on_corrupt="skip"), stream) == [b"[2]"]
 
 
+@pytest.mark.parametrize("junk", [b"x", b"x\n", b"\n", b"\x1e", b"\x1e\x1e", b"\x1e[\x1e"])
+def test_junk_before_a_text_is_corrupt_here_or_passed_over(junk):
+    assert verdict(FRAMER, junk + b"\x1e[1]\n") == ([], CorruptFrame)
+    skipping = Delimited(b"\n", start=b"\x1e", on_corrupt="skip")
+    assert received(skipping, junk + b"\x1e[1]\n") == received(skipping, junk + b"\x1e[1]\n", [1]) == [b"[1]"]
+
+
 def test_text_on_several_lines_is_legal_there_and_not_carried_by_this_framer():
     text = "".join(JSONSeqEncoder(indent=1).encode([{"a": 1}]))
     assert list(JSONSeqDecoder().decode(as_lines(text.encode()))) == [{"a": 1}]

@@ -21,7 +21,13 @@ from .feeding import chunk_sizes, judged, received, verdict
 
 FRAMER = ContentLength()
 messages = st.lists(
-    st.fixed_dictionaries({"jsonrpc": st.just("2.0"), "id": st.integers(0, 1 << 31), "params": st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4)}),
+    st.fixed_dictionaries(
+        {
+            "jsonrpc": st.just("2.0"),
+            "id": st.integers(0, 1 << 31),
+            "params": st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=4),
+        }
+    ),
     max_size=5,
 )
 
@@ -94,7 +100,9 @@ def test_pylsp_reads_to_the_end_of_the_stream_where_its_first_line_gives_no_leng
     assert verdict(FRAMER, stream) == (([b"{}", b'{"id": 2}'], None) if error is None else ([], error))
 
 
-@pytest.mark.parametrize("stream", [b"Content-Le", b"Content-Length: 5\r\n", b"Content-Length: 5\r\nContent-Type: x\r\n"])
+@pytest.mark.parametrize(
+    "stream", [b"Content-Le", b"Content-Length: 5\r\n", b"Content-Length: 5\r\nContent-Type: x\r\n"]
+)
 def test_half_header_is_a_clean_end_to_pylsp(stream):
     assert bodies(stream) == []
     assert verdict(FRAMER, stream) == ([], TruncatedFrame)

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.skipif(PERL is None, reason="there is no perl on PATH t
 
 WIDTHS = pytest.mark.parametrize(
     ("template", "framer"),
-    [("C", LengthPrefixed(1)), ("n", LengthPrefixed(2)), ("v", LengthPrefixed(2, "little")), ("N", LengthPrefixed(4)), ("V", LengthPrefixed(4, "little"))],
+    [
+        ("C", LengthPrefixed(1)),
+        ("n", LengthPrefixed(2)),
+        ("v", LengthPrefixed(2, "little")),
+        ("N", LengthPrefixed(4)),
+        ("V", LengthPrefixed(4, "little")),
+    ],
 )
 chance = random.Random(5)
 PAYLOADS = [b"", b"a", bytes(range(256))[:255], *(chance.randbytes(chance.randrange(256)) for _ in range(40))]
@@ -28,12 +34,17 @@ PAYLOADS = [b"", b"a", bytes(range(256))[:255], *(chance.randbytes(chance.randra
 
 def perl(code: str, stdin: bytes = b"") -> bytes:
     assert PERL is not None
-    return subprocess.run([PERL, "-e", "binmode STDIN; binmode STDOUT; local $/;" + code], input=stdin, check=True, capture_output=True).stdout
+    return subprocess.run(
+        [PERL, "-e", "binmode STDIN; binmode STDOUT; local $/;" + code], input=stdin, check=True, capture_output=True
+    ).stdout
 
 
 @WIDTHS
 def test_perl_unpacks_what_length_prefixed_writes(template, framer):
-    out = perl(f'print join(" ", map {{ "x" . unpack("H*", $_) }} unpack("({template}/a*)*", <STDIN>))', framer.encode_many(PAYLOADS))
+    out = perl(
+        f'print join(" ", map {{ "x" . unpack("H*", $_) }} unpack("({template}/a*)*", <STDIN>))',
+        framer.encode_many(PAYLOADS),
+    )
     assert [bytes.fromhex(word[1:]) for word in out.decode().split(" ")] == PAYLOADS
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from collections.abc import Sequence
 from typing import Any
@@ -21,8 +22,15 @@ from .feeding import chunk_sizes, chunked, growth, judged, received, verdict
 FCS16 = crcmod.predefined.mkCrcFun("x-25")
 FCS32 = crcmod.predefined.mkCrcFun("crc-32")
 # Bytes that mean something to one of the three, often; long runs without a zero are where COBS has its edges.
-special = st.lists(st.sampled_from([b"\0", b"\1", b"\xff", b"\xc0", b"\xdb", b"\xdc", b"\xdd", b"\x7e", b"\x7d", b"\x5e", b"ab"])).map(b"".join)
+special = st.lists(
+    st.sampled_from([b"\0", b"\1", b"\xff", b"\xc0", b"\xdb", b"\xdc", b"\xdd", b"\x7e", b"\x7d", b"\x5e", b"ab"])
+).map(b"".join)
 contents = st.binary(max_size=300) | special | st.integers(250, 520).map(lambda size: b"x" * size)
+
+
+def every(alphabet: bytes, most: int) -> list[bytes]:
+    """Every string of 1 to ``most`` bytes of the alphabet: where one escape can be taken for another, one of them shows it."""
+    return [bytes(one) for size in range(1, most + 1) for one in itertools.product(alphabet, repeat=size)]
 
 
 # --- COBS
@@ -51,6 +59,15 @@ def test_cobs_and_our_cobs_agree_on_hostile_bodies(body):
     except cobs.DecodeError:
         theirs = ([], CorruptFrame)
     assert verdict(COBS(), body + b"\0") == theirs
+
+
+def test_cobs_and_our_cobs_agree_on_every_short_body():
+    for body in every(b"\1\2\3a", 5):
+        try:
+            theirs: Any = ([cobs.decode(body)], None)
+        except cobs.DecodeError:
+            theirs = ([], CorruptFrame)
+        assert verdict(COBS(), body + b"\0") == theirs
 
 
 @pytest.mark.parametrize("last", [b"", b"\x01"])
@@ -106,6 +123,17 @@ def test_sliplib_and_slip_agree_on_hostile_bodies(body):
     except sliplib.ProtocolError:
         theirs = ([], CorruptFrame)
     assert verdict(SLIP(), body + b"\xc0") == theirs
+
+
+def test_sliplib_and_slip_agree_on_every_short_body_and_payload():
+    for body in every(b"\xdb\xdc\xdda", 5):
+        try:
+            theirs: Any = ([sliplib.decode(body)], None)
+        except sliplib.ProtocolError:
+            theirs = ([], CorruptFrame)
+        assert verdict(SLIP(), body + b"\xc0") == theirs
+    for payload in every(b"\xc0\xdb\xdc\xdda", 4):
+        assert SLIP().encode(payload) == b"\xc0" + sliplib.encode(payload) + b"\xc0"
 
 
 def test_sliplib_loses_an_empty_payload_that_slip_refuses():
@@ -172,7 +200,10 @@ def test_hdlc_reads_what_pyspinel_writes(payloads, sizes):
 
 
 @judged
-@given(body=st.lists(st.sampled_from([b"\x7d\x5e", b"\x7d\x5d", b"\x7d\x31", b"a", b"\x11", b"\xff\x03"])).map(b"".join), wrong=st.booleans())
+@given(
+    body=st.lists(st.sampled_from([b"\x7d\x5e", b"\x7d\x5d", b"\x7d\x31", b"a", b"\x11", b"\xff\x03"])).map(b"".join),
+    wrong=st.booleans(),
+)
 def test_pyspinel_and_hdlc_agree_on_hostile_bodies(body, wrong):
     clear = bytearray()
     escaped = False
@@ -188,6 +219,14 @@ def test_pyspinel_and_hdlc_agree_on_hostile_bodies(body, wrong):
     ours = verdict(HDLC(), stream)
     assert spinel_read(stream) == [None if wrong else bytes(clear)]
     assert ours == (([], CorruptFrame) if wrong else ([bytes(clear)], None))
+
+
+def test_pyspinel_and_hdlc_agree_on_every_short_payload():
+    payloads = every(b"\x7e\x7d\x5e\x5da", 4)
+    stream = HDLC().encode_many(payloads)
+    assert stream == b"".join(Hdlc(None).encode(payload) for payload in payloads)
+    assert spinel_read(stream) == payloads
+    assert received(HDLC(), stream, [13]) == payloads
 
 
 def test_pyspinel_loses_every_second_frame_where_frames_share_a_flag():

@@ -1,0 +1,487 @@
+"""The non-blocking driver: you own the loop, a `Connection` does everything else.
+
+    selector.register(connection, connection.interest, connection)
+    for key, events in selector.select(timeout):
+        for message in connection.handle(events):
+            connection.send(reply_to(message))
+        selector.modify(connection, connection.interest, connection)
+
+No call ever waits. `Connection.handle` reads and writes as far as the socket goes, but not without bound: a peer that is
+faster than this process gets its turn, and the others theirs. Messages are delivered first, and only then is raised what
+came behind them. Any level-triggered selector will do: select, poll, epoll, kqueue, or the loop of a toolkit.
+
+One thread at a time uses a connection. The connections of one thread share one receive buffer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from selectors import EVENT_READ, EVENT_WRITE
+from types import TracebackType
+from typing import Any, Generic, Self, TypeVar
+
+from framing.channel import Channel, State
+from framing.drivers.address import Address, AddressLike, no_delay, peer_of
+from framing.drivers.stream import Stream
+from framing.errors import ConnectionClosed, FramingError
+from framing.wire import Wire
+
+__all__ = ["SCRATCH_BYTES", "Connection"]
+
+T = TypeVar("T")
+
+SCRATCH_BYTES = 1 << 16
+"""The size of the receive buffer that the connections of a thread share."""
+
+HELD_BYTES = 1 << 15
+"""From here on a frame under way is large enough to be received in its own place, and not by way of the shared buffer."""
+
+READ_TURN = 1 << 18
+"""Bytes read in one turn before the others get theirs."""
+
+WRITE_TURN = 1 << 20
+"""Bytes written in one turn before the others get theirs."""
+
+_local = threading.local()
+
+
+def _thread_scratch() -> memoryview:
+    """The receive buffer of this thread: a buffer a connection would be 64 KiB for each that is idle."""
+    scratch: memoryview | None = getattr(_local, "scratch", None)
+    if scratch is None:
+        _local.scratch = scratch = memoryview(bytearray(SCRATCH_BYTES))
+    return scratch
+
+
+class _NonBlockingStream(Stream):
+    """A `Stream` that somebody else waits for, and so tells what it waits for."""
+
+    __slots__ = ()
+
+    def __init__(self, sock: socket.socket, address: Address | None) -> None:
+        super().__init__(sock, address)
+        if not self.shaken:
+            # Whose turn it is in a handshake depends on the role; the first try finds it out.
+            self._want_read = EVENT_READ | EVENT_WRITE
+
+    @property
+    def secure(self) -> bool:
+        """Whether this is TLS."""
+        return self._secure
+
+    @property
+    def read_wants(self) -> int:
+        """The direction that the next read waits for: only TLS ever needs the other one."""
+        return self._want_read
+
+    @property
+    def write_wants(self) -> int:
+        """The direction that the next write waits for."""
+        return self._want_write
+
+    @property
+    def held_by_tls(self) -> bool:
+        """Whether bytes are decrypted already, so that the descriptor will not announce them."""
+        return self._secure and self._pending_tls()
+
+    @property
+    def shaken(self) -> bool:
+        """Whether there is no handshake left to be done."""
+        sock: Any = self.sock
+        return not self._secure or sock.version() is not None
+
+    def shake(self) -> bool:
+        """Go on with the TLS handshake; True when it is done."""
+        sock: Any = self.sock
+        try:
+            sock.do_handshake()
+        except (OSError, ValueError) as error:
+            wanted = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}.get(type(error).__name__, 0)
+            if not wanted:
+                raise self._broken(error, "shaking hands (TLS) with") from error
+            self._want_read = wanted
+            return False
+        self._want_read = EVENT_READ
+        return True
+
+    def read_raw(self, buffer: memoryview) -> int | None:
+        """Read what comes, past TLS, which may be over: how many bytes, 0 at the end, None where there are none now."""
+        try:
+            return socket.socket.recv_into(self.sock, buffer, 0, self._flags)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except (OSError, ValueError):
+            return 0
+
+    def end_sending(self) -> None:
+        """Say that this side sends no more: TLS's close_notify, where it is TLS, and the end of the stream."""
+        if self._secure:
+            sock: Any = self.sock
+            # It wants the peer's answer too, which nobody waits for; and where TLS has failed there is none to end.
+            with contextlib.suppress(OSError, ValueError):
+                sock.unwrap()
+        self.shutdown(socket.SHUT_WR)
+
+
+class Connection(Generic[T]):
+    """Messages over ``sock``, any connected stream socket (TCP, unix, one of a pair, TLS), which it owns from now on.
+
+    ``frame_timeout`` is how long a frame may take from its first byte to its last, ``idle_timeout`` how long nothing may
+    move, in seconds, None for no limit: `deadline` says when `expire` is to be called for them. ``high_water`` and
+    ``low_water`` are bytes: see `paused`. ``scratch`` is the receive buffer, 64 KiB or so, for a loop that lends its own.
+
+    A TLS socket need not have done its handshake: it is part of the first turns. Wrap it with
+    ``do_handshake_on_connect=False``.
+    """
+
+    __slots__ = (
+        "_deferred",
+        "_eof",
+        "_handshaking",
+        "_scratch",
+        "_send_error",
+        "_shut",
+        "_stream",
+        "_timed",
+        "_told",
+        "_written",
+        "address",
+        "channel",
+        "reading",
+        "wire",
+    )
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        wire: Wire[T],
+        *,
+        high_water: int = 1 << 16,
+        low_water: int = 1 << 14,
+        frame_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        scratch: memoryview | bytearray | None = None,
+        address: AddressLike | None = None,
+    ) -> None:
+        self.wire = wire
+        self.channel: Channel[T] = Channel(
+            wire,
+            high_water=high_water,
+            low_water=low_water,
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            now=time.monotonic(),
+        )
+        """The connection without its socket. What is queued here, rather than by `send`, leaves with the next `flush`."""
+        self.address: Address | None = Address.parse(address) if address is not None else peer_of(sock)
+        self.reading = True
+        """Set it to False to take nothing from the peer for a while: TCP then slows it down."""
+        self._timed = frame_timeout is not None or idle_timeout is not None
+        self._scratch = memoryview(scratch) if scratch is not None else None
+        no_delay(sock)
+        self._stream = _NonBlockingStream(sock, self.address)
+        self._handshaking = not self._stream.shaken
+        self._deferred: FramingError | None = None  # to be raised next: messages came before it
+        self._send_error: FramingError | None = None  # why nothing can be written any more
+        self._eof = False  # the peer's stream has ended
+        self._told = False  # that nothing more will come
+        self._shut = False
+        self._written = 0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self.address or 'of a pair'}, {self.state.value}>"
+
+    # ------------------------------------------------------- what to wait for
+
+    def fileno(self) -> int:
+        """The socket's descriptor; -1 when it is closed."""
+        return self._stream.fileno()
+
+    @property
+    def interest(self) -> int:
+        """What to wait for: a mask of `selectors.EVENT_READ` and ``EVENT_WRITE``.
+
+        Reading, unless the peer's stream has ended or `reading` is off; writing, while bytes are queued. 0 when there is
+        nothing to wait for: a selector refuses to register that, so unregister, and close the connection when it `ended`.
+        """
+        stream, channel = self._stream, self.channel
+        if self._handshaking:
+            return stream.read_wants
+        mask = 0
+        if channel.queued:
+            mask = stream.write_wants
+        if channel.may_receive and (self.reading or self._send_error is not None):
+            mask |= EVENT_READ | (stream.read_wants if stream.secure else 0)
+        # The descriptor does not know of what is held here already. One that can be written to is ready at once.
+        return mask | EVENT_WRITE if self.pending else mask
+
+    @property
+    def pending(self) -> bool:
+        """Whether ``handle(0)`` has more to return or to raise, without the socket having anything to say."""
+        if self._deferred is not None:
+            return True
+        if self._handshaking or not self.reading or not self.channel.may_receive:
+            return self._send_error is not None and not self._told and not self.channel.may_receive
+        return self.channel.pending or self._eof or self._stream.held_by_tls
+
+    @property
+    def deadline(self) -> float | None:
+        """When `expire` is to be called, on the clock of ``time.monotonic``; None where there is no limit."""
+        return self.channel.deadline
+
+    def expire(self, now: float | None = None) -> None:
+        """Raise `framing.Timeout` where a deadline has passed. Call it behind `handle`: what came in time counts."""
+        self.channel.expire(time.monotonic() if now is None else now)
+
+    # ------------------------------------------------------------------ states
+
+    @property
+    def handshaking(self) -> bool:
+        """Whether a TLS handshake is still to be done."""
+        return self._handshaking
+
+    @property
+    def state(self) -> State:
+        """What may still be done: both directions open, one, or none."""
+        return self.channel.state
+
+    @property
+    def error(self) -> FramingError | None:
+        """Why the connection failed; None while it has not."""
+        return self.channel.error
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more will be received. What is queued still goes out."""
+        return not self.channel.may_receive and self._deferred is None
+
+    @property
+    def queued(self) -> int:
+        """How many bytes wait to be written."""
+        return self.channel.queued
+
+    @property
+    def written(self) -> int:
+        """How many bytes the system has taken since the beginning."""
+        return self._written
+
+    @property
+    def paused(self) -> bool:
+        """Whether the peer takes less than it is sent: above ``high_water``, until ``low_water``.
+
+        A server then turns `reading` off until it is over, so that the peer cannot ask for more than it takes.
+        """
+        return self.channel.paused
+
+    @property
+    def unconsumed(self) -> bytes:
+        """The received bytes that belong to no message yet: what an upgrade in mid-stream must hand over, or refuse."""
+        return self.channel.unconsumed
+
+    # ------------------------------------------------------------------ a turn
+
+    def handle(self, events: int) -> list[T]:
+        """One turn: write what is queued, read, and return the messages that are whole. ``events`` is what is ready.
+
+        Where messages came before it, the following is kept for the next call, and `pending` until then: raises
+        `framing.ConnectionClosed` at a clean end (once; replies may still be sent), `framing.DecodeError` for one refused
+        payload (the next call goes on behind it), and `framing.Violation`, `framing.ConnectionReset` or
+        `framing.Timeout` where the connection has failed.
+        """
+        if self._deferred is not None:
+            error, self._deferred = self._deferred, None
+            raise error.with_traceback(None)
+        stream, channel = self._stream, self.channel
+        if self._handshaking:
+            if not self._shake():
+                return []
+            events = EVENT_READ | EVENT_WRITE
+        if channel.queued and (events & EVENT_WRITE or stream.secure):
+            self.flush()
+        messages: list[T] = []
+        if not channel.may_receive:
+            if events & EVENT_READ or (self._send_error is not None and not self._told):
+                raise self._over()
+        elif self.reading or self._send_error is not None:
+            try:
+                self._read(messages, from_socket=bool(events & EVENT_READ) or stream.secure)
+            except FramingError as error:
+                if not messages:
+                    raise
+                self._deferred = error
+        return messages
+
+    def _read(self, messages: list[T], *, from_socket: bool) -> None:
+        """Add what comes to ``messages``; raises what came behind them."""
+        stream, channel = self._stream, self.channel
+        now = time.monotonic() if self._timed else None
+        taken = 0
+        while True:
+            while channel.pending and not self._eof:
+                messages += channel.receive(b"", now)
+            if self._eof:
+                more = channel.receive_eof(now)
+                messages += more
+                if not more and not channel.pending:
+                    raise self._over()
+                continue
+            if not from_socket or taken >= READ_TURN:
+                return
+            in_place = channel.buffered >= HELD_BYTES
+            buffer = channel.get_buffer() if in_place else self._scratch or _thread_scratch()
+            size = len(buffer)
+            try:
+                count = stream.read(buffer)
+            except FramingError as error:
+                channel.lost(error)
+                self._told = True
+                raise
+            if count is None:
+                return
+            if not count:
+                self._eof = True
+                continue
+            taken += count
+            messages += channel.buffer_updated(count, now) if in_place else channel.receive(bytes(buffer[:count]), now)
+            # A plain socket that gave less than asked is empty: to ask again would cost a call for nothing.
+            if count < size and not stream.secure:
+                from_socket = False
+
+    def _over(self) -> FramingError:
+        """Why nothing more will be received."""
+        self._told = True
+        if self._send_error is not None:
+            self.channel.lost(self._send_error)
+        error = self.channel.error or self._send_error
+        if error is not None:
+            return error.with_traceback(None)
+        where = self.address or "the peer"
+        if self._eof:
+            return ConnectionClosed(f"{where} has ended the stream; all of it was received")
+        return ConnectionClosed(f"receiving from {where}: the connection was closed on this side")
+
+    def _shake(self) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            done = self._stream.shake()
+        except FramingError as error:
+            self._handshaking = False
+            self._told = True
+            self.channel.lost(error)
+            raise
+        self._handshaking = not done
+        return done
+
+    # ----------------------------------------------------------------- sending
+
+    def send(self, message: T) -> None:
+        """Send one message: written at once as far as the socket takes it, the rest queued.
+
+        Raises `framing.EncodeError`, and sends nothing, or `framing.ConnectionClosed` when sending is over. A connection
+        that turns out to be broken is told by `handle`, behind what the peer said before.
+        """
+        self._send(self.wire.encode(message))
+
+    def send_many(self, messages: Iterable[T]) -> None:
+        """Send all of ``messages`` in as few writes as it takes, or, where one cannot be encoded, none; else as `send`."""
+        self._send(self.wire.encode_many(messages))
+
+    def send_encoded(self, frames: bytes) -> None:
+        """Send what ``wire.encode`` returned, so that a message for many peers is encoded once; raises as `send`."""
+        self._send(frames)
+
+    def _send(self, frames: bytes) -> None:
+        if self._send_error is not None:
+            raise self._send_error.with_traceback(None)
+        waiting = self.channel.queued
+        self.channel.send_encoded(frames)
+        if not waiting:
+            self.flush()
+
+    def flush(self) -> bool:
+        """Write what the socket takes just now; whether nothing is left. Never raises: see `send`."""
+        channel, stream = self.channel, self._stream
+        if self._handshaking:
+            return not channel.queued
+        turn = 0
+        while channel.queued and turn < WRITE_TURN:
+            try:
+                count = stream.write(channel.outgoing())
+            except FramingError as error:
+                # Reading goes on: what the peer said before it went, often why, is still to be received.
+                self._send_error = error
+                self._told = False
+                self._shut = True
+                channel.send_eof()
+                channel.drop()
+                return True
+            if not count:
+                return False
+            channel.sent(count, time.monotonic() if self._timed else None)
+            self._written += count
+            turn += count
+        if channel.eof_due and not self._shut:
+            self._shut = True
+            stream.end_sending()
+        return not channel.queued
+
+    def close_sending(self) -> None:
+        """End this side's stream behind what is queued; receiving goes on, so that the last replies still come.
+
+        Raises `framing.FramingError` over TLS, which the ssl module cannot half-close: use `close` there.
+        """
+        if not self._stream.can_half_close:
+            raise FramingError("a TLS connection cannot end one direction alone; use close()")
+        self.channel.send_eof()
+        self.flush()
+
+    # ------------------------------------------------------------------ ending
+
+    def finish(self) -> None:
+        """End both directions behind what is queued: nothing more is received, and the peer sees the end of the stream.
+
+        Where the peer may still be sending, `discard` for a while before `close`: a socket that is closed with something
+        unread in it resets the connection, and the last replies are lost with it.
+        """
+        self.channel.close()
+        self._deferred = None
+        self.flush()
+
+    def discard(self) -> int | None:
+        """Throw away what the peer still sends: how many bytes, 0 where there are none now, None when its stream ended."""
+        buffer = self._scratch or _thread_scratch()
+        thrown = 0
+        while thrown < READ_TURN:
+            count = self._stream.read_raw(buffer)
+            if count is None:
+                return thrown
+            if not count:
+                return None
+            thrown += count
+        return thrown
+
+    def close(self) -> None:
+        """End both directions and give the descriptor back. What the socket does not take at once is dropped.
+
+        Unregister the connection before. To close twice is no error.
+        """
+        if self.fileno() < 0:
+            return
+        self.finish()
+        self.channel.drop()
+        if not self._shut:
+            self._stream.end_sending()
+        self.discard()
+        self._stream.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
