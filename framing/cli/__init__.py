@@ -50,6 +50,9 @@ def _status(program: str, module: str, command: str, arguments: Sequence[str] | 
     except KeyboardInterrupt:
         return INTERRUPTED
     except click.UsageError as error:
+        if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it printed the help itself
+            print(error.format_message(), file=sys.stderr)  # noqa: T201 # the program's own voice
+            return MISUSED
         where = f" (see {error.ctx.command_path} --help)" if error.ctx is not None else ""
         return _complain(program, f"{error.format_message()}{where}", MISUSED)
     except click.ClickException as error:

@@ -276,12 +276,13 @@ def show(console: Console, result: Result, wire: str, seed: int) -> None:
         raw = Styled()
         for frame, data in parts:
             raw.append(_printable(data), COLOURS[frame % 2])
-        out = Styled()
+        out = Table.grid(padding=(0, 1, 0, 0))
+        out.add_column(no_wrap=True)
+        out.add_column(overflow="fold")
         for index, message in arrived:
             right = index < len(result.sent) and message == result.sent[index]
-            out.append("\n" if out else "")
-            out.append(good if right else bad, "green" if right else "bold red")
-            out.append(f" {_readable(message, wide=wide)}", COLOURS[index % 2])
+            mark = Styled(good if right else bad, "green" if right else "bold red")
+            out.add_row(mark, Styled(_readable(message, wide=wide), COLOURS[index % 2]))
         lucky = kind == "one message"
         table.add_row(str(number), raw, Styled(kind, "green" if lucky else "red"), out)
     console.print(table)
@@ -316,5 +317,5 @@ def _printable(data: bytes) -> str:
 def _readable(message: Any, *, wide: bool) -> str:
     if isinstance(message, bytes):
         return _printable(message)
-    separators = (", ", ": ") if wide else (",", ":")
+    separators = (", ", ": ") if wide else (", ", ":")
     return json.dumps(message, ensure_ascii=False, default=repr, separators=separators)

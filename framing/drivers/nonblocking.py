@@ -142,6 +142,7 @@ class Connection(Generic[T]):
         "_deferred",
         "_eof",
         "_handshaking",
+        "_lost",
         "_scratch",
         "_send_error",
         "_shut",
@@ -187,6 +188,7 @@ class Connection(Generic[T]):
         self._handshaking = not self._stream.shaken
         self._deferred: FramingError | None = None  # to be raised next: messages came before it
         self._send_error: FramingError | None = None  # why nothing can be written any more
+        self._lost = False  # the socket failed while it was read
         self._eof = False  # the peer's stream has ended
         self._told = False  # that nothing more will come
         self._shut = False
@@ -258,6 +260,16 @@ class Connection(Generic[T]):
     def ended(self) -> bool:
         """Whether nothing more will be received. What is queued still goes out."""
         return not self.channel.may_receive and self._deferred is None
+
+    @property
+    def eof(self) -> bool:
+        """Whether the peer has ended its stream; messages of it may still be `pending`."""
+        return self._eof
+
+    @property
+    def broken(self) -> bool:
+        """Whether the socket itself has failed: nobody is there any more."""
+        return self._lost or self._send_error is not None
 
     @property
     def queued(self) -> int:
@@ -338,7 +350,7 @@ class Connection(Generic[T]):
                 count = stream.read(buffer)
             except FramingError as error:
                 channel.lost(error)
-                self._told = True
+                self._lost = self._told = True
                 raise
             if count is None:
                 return
@@ -370,7 +382,7 @@ class Connection(Generic[T]):
             done = self._stream.shake()
         except FramingError as error:
             self._handshaking = False
-            self._told = True
+            self._lost = self._told = True
             self.channel.lost(error)
             raise
         self._handshaking = not done

@@ -97,7 +97,9 @@ class Reactor:
             number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
             if (len(self._selector.get_map()) if sys.platform == "win32" else number) >= SELECT_LIMIT:
                 # Told here, and of this one: select() itself would fail for everybody.
-                raise OSError(errno.EMFILE, f"select() takes no more than {SELECT_LIMIT} descriptors; give another selector")
+                raise OSError(
+                    errno.EMFILE, f"select() takes no more than {SELECT_LIMIT} descriptors; give another selector"
+                )
         self._selector.register(fileobj, events, ready)
 
     def rewatch(self, fileobj: Any, events: int, ready: Ready) -> None:

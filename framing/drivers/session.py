@@ -14,16 +14,16 @@ from __future__ import annotations
 
 import enum
 import logging
-import ssl
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from selectors import EVENT_READ
+from selectors import EVENT_READ, EVENT_WRITE
 from socket import socket
 from threading import get_ident
 from typing import Generic, TypeVar
 
+from framing.drivers.accepting import LINGER
 from framing.drivers.address import Address
 from framing.drivers.nonblocking import Connection
 from framing.drivers.reactor import Reactor, Timer
@@ -32,17 +32,11 @@ from framing.drivers.stream import LINGER_BYTES
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
-__all__ = ["LINGER", "Limits", "Session"]
+__all__ = ["Limits", "Session"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("framing.drivers")
-
-LINGER = 1.0
-"""Seconds for which what a peer still sends is thrown away behind the last reply."""
-
-READS_AT_ONCE = 4
-"""Turns a session takes in one round while it has something at hand."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +49,7 @@ class Limits:
     idle_timeout: float | None = None
     handshake_timeout: float | None = 10.0
     slow_reader_timeout: float | None = 30.0
-    max_queued: int = 1 << 20
+    max_queued: int | None = 1 << 20
 
     def __post_init__(self) -> None:
         for name in ("frame_timeout", "idle_timeout", "handshake_timeout", "slow_reader_timeout"):
@@ -66,7 +60,7 @@ class Limits:
             raise ValueError(
                 f"low_water={self.low_water} and high_water={self.high_water}: give 0 <= low_water <= high_water"
             )
-        if self.max_queued < self.high_water:
+        if self.max_queued is not None and self.max_queued < self.high_water:
             raise ValueError(f"max_queued={self.max_queued} is below high_water={self.high_water}")
 
     @property
@@ -97,6 +91,7 @@ class Session(Generic[T]):
 
     __slots__ = (
         "_address",
+        "_at_once",
         "_attending",
         "_batch",
         "_channel",
@@ -115,6 +110,7 @@ class Session(Generic[T]):
         "_reactor",
         "_reason",
         "_resumed",
+        "_secure",
         "_stage",
         "_stopping",
         "_thrown",
@@ -156,6 +152,8 @@ class Session(Generic[T]):
         self._mark: tuple[float, int] | None = None  # since when the peer is slow, and what it had taken by then
         self._resumed = 0.0  # when reading was turned on last
         self._thrown = 0
+        self._secure = False  # TLS: what it waits for may change at any time
+        self._at_once = False  # there is nobody to linger for
         self.cancel_connecting: Callable[[], object] | None = None
 
     def __repr__(self) -> str:
@@ -215,9 +213,12 @@ class Session(Generic[T]):
         connection.flush()
         if not connection.paused:
             return
+        if self._mark is None:
+            self._mark = (time.monotonic(), connection.written)
         if self._handling:
             self._halted = self._patient
-        elif backlog > self._limits.max_queued and self._overflow is None:
+        elif self._limits.max_queued is not None and backlog > self._limits.max_queued:
+            # One message is always taken, of whatever size; so it is what waited before it that counts.
             self._overflow = Timeout(
                 f"{self._address} does not read: more than {self._limits.max_queued} bytes wait for it"
             )
@@ -235,7 +236,7 @@ class Session(Generic[T]):
     # ----------------------------------------------------------- the beginning
 
     def start(self, sock: socket) -> None:
-        """The socket is connected. Raises OSError where the system cannot wait for it; the socket is then closed."""
+        """The socket is connected. Raises OSError where the system cannot wait for it: `fail` then."""
         limits = self._limits
         try:
             self._connection = connection = Connection(
@@ -251,10 +252,10 @@ class Session(Generic[T]):
             mask = connection.interest
             self._reactor.watch(connection, mask, self.ready)
         except BaseException:
-            self._stage = _Stage.GONE
             sock.close()
             raise
         self._mask = mask
+        self._secure = connection.handshaking
         self._stage = _Stage.SHAKING
         if self._early:
             connection.channel.send_encoded(b"".join(self._early))
@@ -267,12 +268,12 @@ class Session(Generic[T]):
 
     def _shaken_late(self) -> None:
         if self._stage is _Stage.SHAKING:
-            self.fail(
-                Timeout(f"shaking hands with {self._address}: not done in {self._limits.handshake_timeout:g} s")
-            )
+            self.fail(Timeout(f"shaking hands with {self._address}: not done in {self._limits.handshake_timeout:g} s"))
 
     def fail(self, error: Exception | None) -> None:
         """There will be no connection: none was made, or the handshake failed. Only who asked for it is told."""
+        if self._stage not in (_Stage.CONNECTING, _Stage.SHAKING):
+            return
         if self.cancel_connecting is not None:
             self.cancel_connecting()
         if error is not None:
@@ -292,7 +293,7 @@ class Session(Generic[T]):
             self._handlers.opened(self)
         except Exception as error:
             logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
-            self._end(error)
+            self._end(error, logged=True)
         finally:
             self._handling = False
         if not self._attending:
@@ -314,14 +315,19 @@ class Session(Generic[T]):
         except FramingError as error:
             self._failed(connection, error)
             return
+        except Exception as error:  # such as MemoryError, over what this one peer has sent
+            logger.exception("%s: receiving failed; the connection is closed", self._address)
+            if stage is _Stage.SHAKING:
+                self.fail(error)
+            else:
+                self._end(error, logged=True)
+            return
         if stage is _Stage.SHAKING and not connection.handshaking:
             self._open()
         if messages and self._stage is _Stage.OPEN:
             self._batch = iter(messages)
             self._deliver()
-        if not self._attending and (
-            connection.queued or connection.pending or self._batch is not None or connection.interest != self._mask
-        ):
+        if not self._attending and (self._secure or events & EVENT_WRITE or connection.pending):
             self._attend()
 
     def _failed(self, connection: Connection[T], error: FramingError) -> None:
@@ -340,8 +346,8 @@ class Session(Generic[T]):
         else:
             self._end(error)
 
-    def _deliver(self) -> None:
-        """Give the batch to the service, until it ends, or is to go on later."""
+    def _deliver(self) -> bool:
+        """Give the batch to the service; whether all of it was handled, or never will be."""
         batch = self._batch
         assert batch is not None
         received = self._handlers.received
@@ -351,14 +357,14 @@ class Session(Generic[T]):
             for message in batch:
                 received(self, message)
                 if self._halted:
-                    break
-            else:
-                self._batch = None
+                    return self._batch is None
+            self._batch = None
         except Exception as error:
             logger.exception("%s: the service raised in received(); the connection is closed", self._address)
             self._end(error, logged=True)
         finally:
             self._handling = False
+        return True
 
     def settle(self) -> None:
         """The round's events are handled: write, go on with what waited, end what is over, and wait for the rest."""
@@ -380,14 +386,10 @@ class Session(Generic[T]):
         """Handle what waited for the peer to read; or what is at hand without the socket having anything to say."""
         if self._patient and connection.paused:
             return
-        if self._batch is not None:
-            self._deliver()
-            if connection.queued:
-                connection.flush()
-            if self._batch is not None:
-                if not connection.paused:
-                    self._attend_once()
-                return
+        if self._batch is not None and not self._deliver():
+            if not connection.paused:
+                self._attend_once()
+            return
         if self._stage is not _Stage.OPEN:
             return
         if self._stopping:
@@ -455,19 +457,23 @@ class Session(Generic[T]):
     def _look_for_slowness(self, connection: Connection[T], now: float) -> float:
         """Close a peer that does not take what waits for it; returns when to look again.
 
-        It has to take ``high_water`` bytes in each ``slow_reader_timeout``, or all: a drip is no progress.
+        In each ``slow_reader_timeout`` it has to take as much as lies between the water marks, or all: a drip is no
+        progress.
         """
+        progress = max(self._limits.high_water - self._limits.low_water, 1)
         limit = self._limits.slow_reader_timeout
         slow = connection.paused or (self._stage is _Stage.ENDING and connection.queued > 0)
         if limit is None or not slow:
             self._mark = None
             return float("inf")
         written = connection.written
-        if self._mark is None or written - self._mark[1] >= self._limits.high_water:
+        if self._mark is None or written - self._mark[1] >= progress:
             self._mark = (now, written)
         elif now >= self._mark[0] + limit:
             self._abort(
-                Timeout(f"{self._address} does not read: {connection.queued} bytes wait for it, for {limit:g} s and more")
+                Timeout(
+                    f"{self._address} does not read: {connection.queued} bytes wait for it, for {limit:g} s and more"
+                )
             )
             return float("inf")
         return self._mark[0] + limit
@@ -495,6 +501,7 @@ class Session(Generic[T]):
         if self._stage is _Stage.OPEN:
             self._end(error)
         connection.channel.lost(error)
+        self._at_once = True
         self._reason = self._reason or error
         self._attend_once()
 
@@ -508,11 +515,9 @@ class Session(Generic[T]):
         """All is written, or never will be."""
         self._stage = _Stage.LINGERING
         self._cancel_timer()
-        broken = connection.channel.error is not None and not connection.sound
         self._tell_closed(self._reason)
-        over = connection.peer_ended
         connection.finish()
-        if broken or over:
+        if self._at_once or connection.broken or connection.eof:
             self._go()
             return
         connection.reading = False

@@ -7,10 +7,10 @@ whether they are fed or read into the decoder's own buffer, and whether a limit 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from itertools import pairwise
-from typing import Any, TypeAlias, cast
+from typing import Any, TypeAlias
 
 from framing.errors import DecodeError, FramingError
 from framing.framers import Decoder
@@ -77,7 +77,7 @@ def same(one: Any, other: Any) -> bool:
     A tuple may arrive as a list, as the codecs document it: that is the one thing which is not asked.
     """
     if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        ours, theirs = cast("Sequence[Any]", one), cast("Sequence[Any]", other)
+        ours, theirs = _untyped(one), _untyped(other)
         return len(ours) == len(theirs) and all(map(same, ours, theirs))
     if type(one) is not type(other):
         return False
@@ -87,14 +87,17 @@ def same(one: Any, other: Any) -> bool:
         return mine.keys() == yours.keys() and all(same(value, yours[key]) for key, value in mine.items())
     if isinstance(one, float):
         return repr(one) == repr(other)
-    if isinstance(one, Outcome):
-        return (
-            same(one.events, other.events)
-            and one.error == other.error
-            and one.skipped == other.skipped
-            and one.residue == other.residue
-        )
+    named = _named(one)
+    if named:
+        return all(same(getattr(one, name), getattr(other, name)) for name in named)
     return bool(_untyped(one) == _untyped(other))
+
+
+def _named(value: Any) -> tuple[str, ...]:
+    """The fields of a dataclass or a msgspec.Struct that are compared, for each of them may hold a NaN."""
+    if is_dataclass(value):
+        return tuple(one.name for one in fields(value) if one.compare)
+    return tuple(getattr(value, "__struct_fields__", ()))
 
 
 def _untyped(value: Any) -> Any:

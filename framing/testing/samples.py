@@ -223,6 +223,9 @@ def accepted(framer: Framer, rng: Random, count: int) -> list[bytes]:
     found: dict[bytes, None] = {}
     plain = [b"a", b"", b"ab", b"hello", b"{}", b"\x00", b"\xff\x00\xff"]
     candidates = plain + hostile(framer, rng, 2 * count)
+    if isinstance(framer, StructHeader):
+        # Grown from random bytes whatever the body: a few of them are as good as many.
+        candidates = candidates[: 2 * count]
     for body in candidates:
         payload = shaped(framer, rng, body)
         if payload is not None and accepts(framer, payload):

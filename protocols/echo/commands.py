@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from framing import ConnectionClosed, FramingError, Raw, Text, Wire
+from framing import ConnectionClosed, FramingError, Raw, Text, Timeout, Wire
 from framing.cli.parameters import read_address, read_wire
 from framing.drivers import blocking
 from protocols.echo import Echo
@@ -95,6 +95,8 @@ def send(address: Address, messages: tuple[str, ...], wire: Wire[Any], timeout: 
             connection.send(message)
             try:
                 reply = connection.receive()
+            except Timeout as error:
+                raise FramingError(f"{address} gave no answer in {timeout:g} s; does it speak {wire}?") from error
             except ConnectionClosed as error:
                 raise FramingError(
                     f"{address} closed the connection before it had answered {_show(message)}"

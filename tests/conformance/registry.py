@@ -132,7 +132,7 @@ class Note(TypedDict):
 RECORD = c.Struct(
     "id" / c.Int16ub,
     "kind" / c.Enum(c.Byte, ping=1, data=2),
-    "values" / c.PrefixedArray(c.Byte, c.Int32sl),
+    "values" / c.Array(3, c.Int32sl),
     "name" / c.PascalString(c.Byte, "utf8"),
 )
 

@@ -206,6 +206,14 @@ def test_netstring_receiver_and_netstring_refuse_the_same_lengths(stream):
     assert error is not None
 
 
+@pytest.mark.parametrize("stream", [b"11:", b"111", b"9999999999:"])
+def test_netstring_receiver_and_netstring_refuse_a_length_above_the_limit_at_its_digits(stream):
+    one = peer(NetstringReceiver, limit=10)
+    assert told(one, stream, [1]) == []
+    assert one.brokenPeer
+    assert verdict(Netstring(max_frame=10), stream, [1]) == ([], FrameTooLarge)
+
+
 def test_netstring_receiver_waits_on_a_newline_among_the_digits():
     # Its pattern ends in "$", which also matches before a newline; the next byte shows the mistake.
     one = peer(NetstringReceiver)
@@ -237,6 +245,13 @@ def test_line_sender_writes_one_payload_as_two_lines():
     assert told(peer(LineOnlyReceiver), sender.transport.value()) == [b"MAIL FROM:<a>", b"RCPT TO:<b>"]
     with pytest.raises(EncodeError):
         CRLF.encode(b"MAIL FROM:<a>\r\nRCPT TO:<b>")
+
+
+def test_line_receiver_and_lines_refuse_a_line_above_the_limit():
+    one = peer(LineOnlyReceiver, limit=10)
+    assert told(one, b"01234567890\r\n") == []
+    assert one.transport.disconnecting
+    assert verdict(Lines(newline=b"\r\n", max_frame=10), b"01234567890\r\n") == ([], FrameTooLarge)
 
 
 def test_line_receiver_refuses_in_two_reads_what_it_takes_in_one():

@@ -5,18 +5,22 @@ RESP has no preset: a reply is a line, and a ``$`` line tells how many bytes fol
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
 
-from framing import CorruptFrame, Framer, Lines, Wire
+from framing import CorruptFrame, EncodeError, Framer, Lines, Wire
 from framing.drivers import blocking
+from framing.testing import verify_framer
 
 from .programs import LOOPBACK, SECONDS, connected, directory, found, served
 
 CRLF = b"\r\n"
+LENGTH = re.compile(rb"\$(-1|0|[1-9][0-9]{0,9})")
+LONGEST = len(b"$1234567890" + CRLF)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,25 +28,40 @@ class Resp(Framer):
     """RESP 2: a line whole, without its CRLF; a bulk string with the line that told its length."""
 
     def find(self, data: Any, start: int, seen: int) -> tuple[int, int, int] | int:
+        if data[start] == ord("$"):
+            return self._bulk(data, start)
+        if data[start] not in b"+-:*":
+            raise CorruptFrame("this is no reply of RESP 2")
         bound = start + self.max_frame
         end = data.find(CRLF, max(start, seen - 1), bound + 2)
-        if end < 0:
-            return 1 if len(data) < bound + 2 else (start, bound + 1, bound + 1)
-        if data[start] == ord("$"):
-            size = bytes(data[start + 1 : end])
-            if size == b"-1":
-                return start, end, end + 2
-            if not size.isdigit() or len(size) > 10:
-                raise CorruptFrame(f"{size!r} is no length")
-            end += 2 + int(size)
-            if data[end : end + 2] not in (b"", b"\r", CRLF):
-                raise CorruptFrame("a bulk string does not end with CRLF")
-        elif data[start] not in b"+-:*":
-            raise CorruptFrame("this is no reply of RESP 2")
+        if end >= 0:
+            return start, end, end + 2
+        return 1 if len(data) < bound + 2 else (start, bound + 1, bound + 1)
+
+    def _bulk(self, data: Any, start: int) -> tuple[int, int, int] | int:
+        line = data.find(CRLF, start, start + LONGEST)
+        if line < 0 and len(data) < start + LONGEST:
+            return 1
+        length = LENGTH.fullmatch(bytes(data[start:line])) if line > 0 else None
+        if length is None:
+            raise CorruptFrame("a bulk string begins with its length")
+        end = line if length[1] == b"-1" else line + 2 + int(length[1])
+        if end - start <= self.max_frame:
+            if len(data) < end + 2:
+                return end + 2 - len(data)
+            if data[end : end + 2] != CRLF:
+                raise CorruptFrame("a bulk string ends with CRLF")
         return start, end, end + 2
 
     def wrap(self, payload: bytes) -> bytes:
-        return payload + CRLF
+        frame = payload + CRLF
+        try:
+            whole = self.find(frame, 0, 0) == (0, len(payload), len(frame))
+        except (CorruptFrame, IndexError):
+            whole = False
+        if not whole:
+            raise EncodeError(f"{payload[:20]!r} is not one reply")
+        return frame
 
 
 def command(*words: bytes) -> bytes:
@@ -78,6 +97,10 @@ def connection(request, redis) -> Iterator[blocking.Connection[bytes]]:
         connection.send_encoded(command(b"FLUSHALL"))
         assert reply(connection) == b"OK"
         yield connection
+
+
+def test_framer_of_this_module_keeps_the_laws():
+    verify_framer(Resp(), payloads=[b"+OK", b":-1", b"$-1", b"$0\r\n", b"$4\r\n\r\n\r\n", b"*3"], examples=20)
 
 
 def test_redis_answers_inline_commands_sent_as_lines(redis):
@@ -123,7 +146,7 @@ def test_nested_arrays_nothing_and_errors_are_told_apart(connection):
     )
     got = [reply(connection) for _ in range(5)]
     assert got[:4] == [3, [b"a", b"", b"\r\n"], None, [1, [b"two", []]]]
-    assert str(got[4]).startswith("b'WRONGTYPE")
+    assert got[4].args[0].startswith(b"WRONGTYPE")
 
 
 def test_what_one_publishes_another_receives(redis, connection):

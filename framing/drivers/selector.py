@@ -1,0 +1,376 @@
+"""The selector driver: servers, clients, timers and standard input in one thread.
+
+    with selector.Server(("127.0.0.1", 9000), wire, Echo()) as server:
+        server.run()                      # until server.stop(), from any thread or a signal handler
+
+It waits with whatever selector it is given: select, poll, epoll or kqueue; without one, with the best that the system has.
+`Loop` is the same without a listening socket: for clients.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Callable
+from functools import partial
+from selectors import EVENT_READ
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+
+from framing.drivers.accepting import ACCEPT_PAUSE, accept_some
+from framing.drivers.address import (
+    Address,
+    AddressLike,
+    close_listener,
+    listen,
+    local_address,
+    no_delay,
+    peer_address,
+)
+from framing.drivers.dialing import Dial
+from framing.drivers.failures import OUT_OF_RESOURCES, translate
+from framing.drivers.reactor import Reactor, Timer
+from framing.drivers.service import Handlers, Peer, Service
+from framing.drivers.session import Limits, Session
+from framing.errors import ConnectionClosed
+from framing.wire import Wire
+
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Loop", "Server", "Timer"]
+
+T = TypeVar("T")
+
+logger = logging.getLogger("framing.drivers")
+
+
+class Loop:
+    """One thread that waits for all: connections, timers, readers, and what other threads ask of it.
+
+    ``selector`` is any selector of the `selectors` module, empty, and for this loop alone; it is left open at the end.
+    ``drain_timeout``: seconds that the connections have, when the loop is stopped, to write what is queued.
+
+    `stop` and `call_soon_threadsafe` may be called from any thread and from a signal handler, everything else in the
+    loop's thread, or before it runs.
+    """
+
+    def __init__(self, *, selector: selectors.BaseSelector | None = None, drain_timeout: float = 5.0) -> None:
+        if not drain_timeout >= 0:
+            raise ValueError(f"drain_timeout is {drain_timeout!r}; give seconds, 0 or more")
+        self.drain_timeout = drain_timeout
+        self._reactor = Reactor(selector)
+        self._sessions: set[Session[Any]] = set()
+        self._stop_asked = False
+        self._draining = False
+        self._ended = False
+        self._done = threading.Event()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {len(self._sessions)} connections>"
+
+    # ------------------------------------------------------------- what to do
+
+    def call_soon_threadsafe(self, call: Callable[[], object]) -> None:
+        """Have ``call()`` called in the loop's thread, soon; what it raises is logged."""
+        self._reactor.call_soon_threadsafe(call)
+
+    def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
+        """Have ``call()`` called in ``seconds``, unless the timer is cancelled; what it raises is logged."""
+        return self._reactor.call_later(seconds, call)
+
+    def add_reader(self, fileobj: Any, call: Callable[[], object]) -> None:
+        """Call ``call()`` whenever ``fileobj`` (a descriptor, or what has a ``fileno()``) can be read without waiting.
+
+        For standard input beside sockets: read it with ``os.read``, past the buffers of ``sys.stdin``, for a selector
+        does not know what those hold. Remove it at its end, which can be read for ever. What ``call`` raises is logged, and
+        the reader removed.
+        """
+        self._reactor.add_reader(fileobj, call)
+
+    def remove_reader(self, fileobj: Any) -> bool:
+        """Call its reader no more; whether there was one. The file is not closed."""
+        return self._reactor.remove_reader(fileobj)
+
+    def connect(
+        self,
+        address: AddressLike,
+        wire: Wire[T],
+        service: Service[T],
+        *,
+        timeout: float | None = 10.0,
+        frame_timeout: float | None = None,
+        idle_timeout: float | None = None,
+        slow_reader_timeout: float | None = None,
+        high_water: int = 1 << 16,
+        low_water: int = 1 << 14,
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Peer[T]:
+        """Connect to ``address``, and run ``service`` on the connection. Returns at once: send right away if you like.
+
+        ``timeout`` seconds are for connecting, every address of a name being tried, and as many for the TLS handshake.
+        Where no connection can be made the service's ``closed`` is called with the error, and ``opened`` was not.
+        ``server_hostname`` is the name that the certificate must be for; without it, the address's host.
+        """
+        where = Address.parse(address)
+        limits = Limits(
+            high_water=high_water,
+            low_water=low_water,
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            handshake_timeout=timeout,
+            slow_reader_timeout=slow_reader_timeout,
+            max_queued=None,
+        )
+        if self._ended or self._draining:
+            raise ConnectionClosed("the loop has been stopped; make a new one")
+        handlers = Handlers[T].of(service)
+        session = Session(self._reactor, wire, handlers, limits, where, patient=False, gone=self._sessions.discard)
+        wrap = partial(_as_client, ssl_context, server_hostname or where.host)
+        dial = Dial(self._reactor, where, timeout, partial(_begin, session, wrap), session.fail)
+        session.cancel_connecting = dial.cancel
+        self._sessions.add(session)
+        self._reactor.call_soon_threadsafe(dial.start)
+        return session
+
+    # -------------------------------------------------------- start and stop
+
+    def run(self) -> None:
+        """Wait and serve until `stop` is called; returns when every connection has ended.
+
+        Ctrl-C ends it as `stop` does, and is then raised; a second one ends it at once.
+        """
+        if self._ended:
+            raise ConnectionClosed("the loop has been stopped; make a new one")
+        self._reactor.enter()
+        try:
+            try:
+                self._rounds()
+            except BaseException:
+                self._stop_asked = True
+                self._rounds()
+                raise
+        finally:
+            self._end()
+
+    def stop(self) -> None:
+        """Ask the loop to end, from any thread or signal handler; returns at once.
+
+        It accepts nobody any more, and lets the connections handle what was received and write what is queued, within
+        ``drain_timeout`` seconds.
+        """
+        self._stop_asked = True
+        self._reactor.wake()
+
+    def close(self) -> None:
+        """Stop, wait until `run` has returned in its thread, and give every descriptor back. To close twice is no error."""
+        if self._reactor.owner == threading.get_ident():
+            self.stop()  # inside a callback: run() does the rest
+        elif self._reactor.owner is not None:
+            self.stop()
+            self._done.wait()
+        else:
+            self._end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _rounds(self) -> None:
+        drain_end = float("inf")
+        while True:
+            longest: float | None = None
+            if self._stop_asked:
+                now = time.monotonic()
+                if not self._draining:
+                    self._draining = True
+                    drain_end = now + self.drain_timeout
+                    self._accept_no_more()
+                    for session in list(self._sessions):
+                        session.stop()
+                elif drain_end == float("inf"):
+                    drain_end = now  # an exception came out of the draining itself
+                if not self._sessions or now >= drain_end:
+                    return
+                longest = drain_end - now
+            self._reactor.round(longest)
+
+    def _accept_no_more(self) -> None:
+        """Stop listening, where this loop does."""
+
+    def _end(self) -> None:
+        if self._ended:
+            return
+        self._ended = self._draining = True
+        self._accept_no_more()
+        for session in list(self._sessions):
+            session.kill(ConnectionClosed("the loop was stopped before all was written"))
+        self._reactor.shut()
+        self._done.set()
+
+
+class Server(Loop, Generic[T]):
+    """Runs ``service`` for everybody who connects to ``address``, all of them in the one thread that calls `run`.
+
+    `address` says where it listens, with the port that the system chose for port 0; it does so from the beginning, so that
+    clients can connect before `run` is called.
+
+    ``max_connections``: above it, nobody is accepted until somebody leaves. ``frame_timeout``: seconds from a frame's
+    first byte to its last. ``idle_timeout``: seconds without a byte in either direction. ``handshake_timeout``: seconds
+    for the TLS handshake. ``slow_reader_timeout``: seconds in which a peer has to take what lies between the water marks,
+    while more than ``high_water`` bytes wait for it; it is not read from meanwhile. ``max_queued``: above so many bytes
+    a peer for which others, or timers, send still more is closed. None means no limit.
+
+    ``ssl_context`` makes it TLS: ``opened`` is called behind the handshake. ``reuse_port`` lets several processes listen at
+    the same port.
+    """
+
+    def __init__(
+        self,
+        address: AddressLike,
+        wire: Wire[T],
+        service: Service[T],
+        *,
+        selector: selectors.BaseSelector | None = None,
+        max_connections: int = 10_000,
+        frame_timeout: float | None = 30.0,
+        idle_timeout: float | None = None,
+        handshake_timeout: float | None = 10.0,
+        slow_reader_timeout: float | None = 30.0,
+        max_queued: int | None = 1 << 20,
+        drain_timeout: float = 5.0,
+        high_water: int = 1 << 16,
+        low_water: int = 1 << 14,
+        ssl_context: ssl.SSLContext | None = None,
+        reuse_port: bool = False,
+        backlog: int = socket.SOMAXCONN,
+    ) -> None:
+        if max_connections < 1:
+            raise ValueError(f"max_connections is {max_connections}; give 1 at least")
+        asked = Address.parse(address)
+        self.wire = wire
+        self.max_connections = max_connections
+        self._handlers = Handlers[T].of(service)
+        self._limits = Limits(
+            high_water=high_water,
+            low_water=low_water,
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            handshake_timeout=handshake_timeout,
+            slow_reader_timeout=slow_reader_timeout,
+            max_queued=max_queued,
+        )
+        self._ssl_context = ssl_context
+        self._peers: set[Session[T]] = set()
+        self._accepting = False
+        self._resting: Timer | None = None
+        self._listener: socket.socket | None = None
+        super().__init__(selector=selector, drain_timeout=drain_timeout)
+        try:
+            self._listener = listen(asked, backlog, reuse_port=reuse_port)
+            self.address = local_address(self._listener, asked)
+            self._accept_or_not()
+        except BaseException:
+            if self._listener is not None:
+                close_listener(self._listener, asked)
+            self._reactor.shut()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<Server at {self.address}, {len(self._peers)} connections>"
+
+    @property
+    def connections(self) -> int:
+        """How many peers are connected; not counted are the connections that this side has made."""
+        return len(self._peers)
+
+    def _accept_or_not(self) -> None:
+        """Listen while there is room, and only then: who waits, waits in the system's queue."""
+        if self._listener is None:
+            return
+        wanted = len(self._peers) < self.max_connections and self._resting is None
+        if wanted and not self._accepting:
+            self._reactor.watch(self._listener, EVENT_READ, self._accept)
+        elif not wanted and self._accepting:
+            self._reactor.unwatch(self._listener)
+        self._accepting = wanted
+
+    def _accept(self, _: int) -> None:
+        if self._listener is None or not self._accepting:
+            return
+        try:
+            for sock, raw in accept_some(self._listener, self.max_connections - len(self._peers)):
+                self._admit(sock, peer_address(raw, self.address))
+        except OSError as error:
+            logger.warning("%s accepts nobody for %g s: %s", self.address, ACCEPT_PAUSE, error)
+            self._resting = self._reactor.call_later(ACCEPT_PAUSE, self._rested)
+        self._accept_or_not()
+
+    def _rested(self) -> None:
+        self._resting = None
+        self._accept_or_not()
+
+    def _admit(self, sock: socket.socket, address: Address) -> None:
+        """Begin a session; raises OSError only where the system has no room for it."""
+        session = Session(
+            self._reactor, self.wire, self._handlers, self._limits, address, patient=True, gone=self._forget
+        )
+        self._peers.add(session)
+        self._sessions.add(session)
+        try:
+            no_delay(sock)
+            if self._ssl_context is not None:
+                sock.setblocking(False)
+                sock = _as_server(self._ssl_context, sock)
+            session.start(sock)
+        except OSError as error:
+            sock.close()
+            session.fail(translate(error, address, "accepting"))
+            if error.errno in OUT_OF_RESOURCES:
+                raise
+
+    def _forget(self, session: Session[T]) -> None:
+        self._peers.discard(session)
+        self._sessions.discard(session)
+        if not self._accepting and not self._draining:
+            self._accept_or_not()
+
+    def _accept_no_more(self) -> None:
+        listener, self._listener = self._listener, None
+        if listener is None:
+            return
+        if self._accepting:
+            self._reactor.unwatch(listener)
+            self._accepting = False
+        close_listener(listener, self.address)
+
+
+def _begin(session: Session[Any], wrap: Callable[[socket.socket], socket.socket], sock: socket.socket) -> None:
+    """A client's socket is connected."""
+    try:
+        no_delay(sock)
+        session.start(wrap(sock))
+    except OSError as error:
+        sock.close()
+        session.fail(translate(error, session.address, "connecting to"))
+    except ValueError as error:  # what the ssl module says of a name that is none
+        sock.close()
+        session.fail(error)
+
+
+def _as_client(context: ssl.SSLContext | None, hostname: str, sock: socket.socket) -> socket.socket:
+    if context is None:
+        return sock
+    return context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
+
+
+def _as_server(context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
+    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)

@@ -1,0 +1,372 @@
+"""The channel: states as the table says, messages before errors, all-or-nothing sending, deadlines by the caller's clock."""
+
+from __future__ import annotations
+
+import pathlib
+import re
+
+import pytest
+
+import framing
+from framing import (
+    JSON,
+    Channel,
+    Checksum,
+    ConnectionClosed,
+    ConnectionReset,
+    CorruptFrame,
+    DecodeError,
+    EncodeError,
+    FrameTooLarge,
+    LengthPrefixed,
+    Netstring,
+    Timeout,
+    TruncatedFrame,
+    Wire,
+)
+from framing.channel import TRANSITIONS, Event, State
+
+WIRE = Wire(LengthPrefixed(2, max_frame=1000), JSON())
+PAGE = pathlib.Path(__file__).parents[1] / "docs" / "reference" / "channel.md"
+
+
+def drain(channel):
+    """Write all that is queued, whole buffers at a time."""
+    out = b""
+    while buffers := channel.outgoing():
+        out += b"".join(map(bytes, buffers))
+        channel.sent(sum(map(len, buffers)))
+    return out
+
+
+def in_state(state):
+    """A channel that came into ``state`` by what really leads there."""
+    channel = Channel(WIRE, idle_timeout=10.0)
+    if state is State.HALF_CLOSED_LOCAL:
+        channel.send_eof()
+    elif state is State.HALF_CLOSED_REMOTE:
+        channel.receive_eof()
+    elif state is State.CLOSED:
+        channel.close()
+    elif state is State.FAILED:
+        channel.lost(ConnectionReset("gone"))
+    assert channel.state is state
+    return channel
+
+
+def happen(channel, event):
+    match event:
+        case Event.SEND:
+            channel.send(1)
+        case Event.RECEIVE:
+            channel.receive(WIRE.encode(1))
+        case Event.SEND_EOF:
+            channel.send_eof()
+        case Event.RECEIVE_EOF:
+            channel.receive_eof()
+        case Event.VIOLATION:
+            with pytest.raises(FrameTooLarge):
+                channel.receive(b"\xff\xff")
+        case Event.TIMEOUT:
+            with pytest.raises(Timeout):
+                channel.expire(10.0)
+        case Event.LOST:
+            channel.lost(ConnectionReset("gone"))
+        case Event.CLOSE:
+            channel.close()
+
+
+def diagram():
+    """The states and what leads from one to another, as mermaid draws them, out of the table alone."""
+    name = {state: "".join(word.title() for word in state.name.split("_")) for state in State}
+    arrows: dict[tuple[State, State], list[str]] = {}
+    for (state, event), target in TRANSITIONS.items():
+        if state is not target:
+            arrows.setdefault((state, target), []).append(event.value)
+    lines = ["stateDiagram-v2", f"    [*] --> {name[State.OPEN]}"]
+    lines += [f"    {name[a]} --> {name[b]}: {', '.join(events)}" for (a, b), events in arrows.items()]
+    return "\n".join([*lines, *(f"    {name[end]} --> [*]" for end in (State.CLOSED, State.FAILED))])
+
+
+def test_the_diagram_in_the_documentation_is_the_table():
+    drawn = re.search(r"```mermaid\n(.*?)\n```", PAGE.read_text(), re.DOTALL)
+    assert drawn is not None
+    assert drawn[1] == diagram()
+
+
+@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("event", Event)
+def test_each_event_in_each_state_leads_where_the_table_says_or_is_refused(state, event):
+    channel = in_state(state)
+    target = TRANSITIONS.get((state, event))
+    if target is not None:
+        happen(channel, event)
+        assert channel.state is target
+        return
+    if event is Event.TIMEOUT:
+        channel.expire(1e9)  # ended channels have no deadlines
+    else:
+        with pytest.raises((ConnectionClosed, ConnectionReset)):
+            happen(channel, Event.RECEIVE if event is Event.VIOLATION else event)
+    assert channel.state is state
+    assert not channel.queued
+
+
+def test_ends_are_final():
+    assert {target for (state, _), target in TRANSITIONS.items() if state is State.CLOSED} == {State.CLOSED}
+    assert {target for (state, _), target in TRANSITIONS.items() if state is State.FAILED} == {State.FAILED}
+
+
+def test_what_one_channel_sends_another_receives_however_it_is_cut():
+    messages = [{"n": n, "list": [n] * n} for n in range(20)]
+    sender, receiver = Channel(WIRE), Channel(WIRE)
+    for message in messages[:10]:
+        sender.send(message)
+    sender.send_many(messages[10:])
+    stream = drain(sender)
+    assert [m for byte in stream for m in receiver.receive(bytes([byte]))] == messages
+    assert receiver.receive_eof() == []
+    assert receiver.state is State.HALF_CLOSED_REMOTE
+
+
+def test_messages_before_a_violation_are_returned_and_then_it_is_raised_again_and_again():
+    channel = Channel(WIRE)
+    channel.send("queued before")
+    assert channel.receive(WIRE.encode(1) + b"\xff\xff") == [1]
+    assert channel.state is State.OPEN
+    channel.send("the answer to 1")
+    assert channel.pending
+    for _ in range(3):
+        with pytest.raises(FrameTooLarge) as caught:
+            channel.receive(b"")
+        assert caught.value is channel.error
+    assert channel.state is State.FAILED
+    with pytest.raises(ConnectionClosed) as refused:
+        channel.send(2)
+    assert refused.value.__cause__ is channel.error
+    assert drain(channel) == WIRE.encode("queued before") + WIRE.encode("the answer to 1")
+
+
+def test_a_refused_payload_is_raised_in_its_place_and_the_stream_goes_on():
+    channel = Channel(WIRE)
+    bad = LengthPrefixed(2).encode(b"{")
+    assert channel.receive(WIRE.encode(1) + bad + WIRE.encode(2)) == [1]
+    with pytest.raises(DecodeError):
+        channel.receive(b"")
+    assert channel.receive(b"") == [2]
+    assert channel.state is State.OPEN
+    assert not channel.pending
+
+
+@pytest.mark.parametrize("size", range(1, len(WIRE.encode("hello"))))
+def test_eof_inside_a_frame_is_truncation_at_every_byte(size):
+    channel = Channel(WIRE)
+    assert channel.receive(WIRE.encode(1) + WIRE.encode("hello")[:size]) == [1]
+    with pytest.raises(TruncatedFrame):
+        channel.receive_eof()
+    assert channel.state is State.FAILED
+    with pytest.raises(TruncatedFrame):
+        channel.receive_eof()
+
+
+def test_eof_gives_first_what_was_waiting_then_the_error():
+    wire = Wire(framing.Lines(final="optional"), JSON())
+    channel = Channel(wire)
+    assert channel.receive(b"1\n2") == [1]
+    assert channel.receive_eof() == [2]
+    assert channel.receive_eof() == []
+    assert channel.state is State.HALF_CLOSED_REMOTE
+
+
+def test_replies_can_be_sent_after_the_peers_eof():
+    channel = Channel(WIRE)
+    channel.receive(WIRE.encode(1))
+    channel.receive_eof()
+    channel.send("reply")
+    channel.send_eof()
+    assert channel.state is State.CLOSED
+    assert not channel.eof_due
+    assert drain(channel) == WIRE.encode("reply")
+    assert channel.eof_due
+
+
+def test_nothing_is_queued_when_encoding_fails():
+    channel = Channel(Wire(LengthPrefixed(1), JSON()))
+    for refused in (object(), float("nan"), "x" * 300):
+        with pytest.raises(EncodeError):
+            channel.send(refused)
+        with pytest.raises(EncodeError):
+            channel.send_many([1, 2, refused])
+    assert channel.queued == 0
+    assert channel.outgoing() == []
+
+
+def test_any_number_of_bytes_may_be_written_at_a_time():
+    frames = [b"a" * 10, b"b" * 40_000, b"c", b"", b"d" * 16_384, b"e" * 5]
+    wire = Wire(LengthPrefixed(4))
+    for step in (1, 7, 16_384, 100_000):
+        channel = Channel(wire)
+        channel.send_many(frames[:1])
+        for frame in frames[1:]:
+            channel.send(frame)
+        expected, out = wire.encode_many(frames), bytearray()
+        while channel.queued:
+            joined = b"".join(map(bytes, channel.outgoing()))[:step] if step > 1000 else bytes(channel.outgoing()[0][:step])
+            out += joined
+            channel.sent(len(joined))
+            if len(out) == 7:
+                channel.send(b"late")
+                expected += wire.encode(b"late")
+        assert out == expected
+        assert channel.outgoing() == []
+
+
+def test_more_than_was_queued_cannot_have_been_written():
+    channel = Channel(WIRE)
+    channel.send(1)
+    for count in (channel.queued + 1, -1):
+        with pytest.raises(ValueError, match="bytes were written of"):
+            channel.sent(count)
+
+
+def test_small_frames_are_joined_and_large_ones_are_handed_over_uncopied():
+    channel = Channel(Wire(LengthPrefixed(4)))
+    for _ in range(1000):
+        channel.send(b"small")
+    large = LengthPrefixed(4).encode(b"x" * 100_000)
+    channel.send_encoded(large)
+    buffers = channel.outgoing()
+    assert [len(buffer) for buffer in buffers] == [9000, 100_004]
+    assert buffers[1] is large
+
+
+def test_a_call_gives_a_bounded_number_of_buffers_and_the_rest_later():
+    channel = Channel(Wire(LengthPrefixed(4)))
+    for _ in range(200):
+        channel.send(b"x" * 20_000)
+    assert len(channel.outgoing()) == 64
+    assert len(drain(channel)) == 200 * 20_004
+
+
+def test_paused_from_above_high_water_until_low_water():
+    channel = Channel(Wire(LengthPrefixed(4)), high_water=100, low_water=20)
+    channel.send(b"x" * 96)
+    assert (channel.queued, channel.paused) == (100, False)
+    channel.send(b"")
+    assert channel.paused
+    channel.sent(83)
+    assert (channel.queued, channel.paused) == (21, True)
+    channel.sent(1)
+    assert (channel.queued, channel.paused) == (20, False)
+
+
+def test_the_lent_buffer_receives_like_chunks_do():
+    channel = Channel(WIRE)
+    stream = WIRE.encode_many([1, [2], {"three": 3}]) + b"\xff\xff"
+    channel.get_buffer()[: len(stream)] = stream
+    assert channel.buffer_updated(len(stream)) == [1, [2], {"three": 3}]
+    with pytest.raises(FrameTooLarge):
+        channel.get_buffer()
+    assert Channel(WIRE).pending is False
+
+
+def test_unconsumed_bytes_can_be_taken_over_by_an_upgrade():
+    channel = Channel(WIRE)
+    channel.receive(WIRE.encode(1) + b"\x00")
+    assert (channel.unconsumed, channel.buffered) == (b"\x00", 1)
+
+
+# ------------------------------------------------------------------- deadlines
+
+
+def test_without_timeouts_there_is_no_deadline():
+    channel = Channel(WIRE)
+    channel.receive(b"\x00")
+    assert channel.deadline is None
+    channel.expire(1e12)
+    assert channel.state is State.OPEN
+
+
+def test_slow_loris_drip_does_not_extend_the_frame_deadline():
+    """A row of the hardening list: a deadline for each frame, not only for idleness."""
+    channel = Channel(WIRE, frame_timeout=5.0, now=100.0)
+    frame = WIRE.encode("x" * 50)
+    for index in range(4):
+        assert channel.receive(frame[index : index + 1], now=100.0 + index) == []
+        channel.expire(100.0 + index)
+        assert channel.deadline == 105.0
+    channel.expire(104.99)
+    with pytest.raises(Timeout, match=r"in 5 s: 4 bytes"):
+        channel.expire(105.0)
+    assert channel.state is State.FAILED
+    assert channel.deadline is None
+    with pytest.raises(Timeout):
+        channel.receive(frame[4:])
+
+
+def test_the_frame_deadline_starts_anew_when_a_frame_completes():
+    channel = Channel(WIRE, frame_timeout=5.0)
+    frame = WIRE.encode("hello")
+    channel.receive(frame[:3], now=1.0)
+    assert channel.deadline == 6.0
+    assert channel.receive(frame[3:] + frame[:1], now=5.5) == ["hello"]
+    assert channel.deadline == 10.5
+    assert channel.receive(frame[1:], now=6.0) == ["hello"]
+    assert channel.deadline is None
+
+
+def test_a_refused_payload_completes_its_frame():
+    channel = Channel(WIRE, frame_timeout=5.0)
+    bad = LengthPrefixed(2).encode(b"{")
+    channel.receive(bad[:1], now=0.0)
+    with pytest.raises(DecodeError):
+        channel.receive(bad[1:] + b"\x00", now=4.0)
+    assert channel.deadline == 9.0
+
+
+def test_idleness_is_counted_from_the_last_byte_in_either_direction():
+    channel = Channel(WIRE, idle_timeout=10.0, now=50.0)
+    assert channel.deadline == 60.0
+    channel.receive(b"\x00", now=55.0)
+    assert channel.deadline == 65.0
+    channel.send(1)
+    channel.sent(1, now=58.0)
+    assert channel.deadline == 68.0
+    channel.expire(67.9)
+    with pytest.raises(TimeoutError, match="nothing was received or written for 10 s"):
+        channel.expire(68.0)
+
+
+def test_the_earlier_deadline_counts():
+    channel = Channel(WIRE, idle_timeout=10.0, frame_timeout=3.0)
+    channel.receive(b"\x00", now=5.0)
+    assert channel.deadline == 8.0
+
+
+@pytest.mark.parametrize("options", [{"frame_timeout": 0}, {"idle_timeout": -1}, {"low_water": 5, "high_water": 4}])
+def test_wrong_options_are_refused(options):
+    with pytest.raises(ValueError, match="give"):
+        Channel(WIRE, **options)
+
+
+def test_lost_forgets_what_nobody_will_read_and_keeps_the_first_error():
+    channel = Channel(WIRE)
+    channel.send(1)
+    first = ConnectionReset("first")
+    channel.lost(first)
+    channel.lost(ConnectionReset("second"))
+    assert (channel.error, channel.queued) == (first, 0)
+    with pytest.raises(ConnectionReset, match="first"):
+        channel.receive(b"x")
+
+
+def test_an_error_that_is_raised_again_does_not_grow_a_traceback():
+    channel = Channel(Wire(Netstring(), Checksum("crc32"), JSON()))
+    with pytest.raises(CorruptFrame):
+        channel.receive(b"x")
+    depths = []
+    for _ in range(5):
+        with pytest.raises(CorruptFrame) as caught:
+            channel.receive(b"x")
+        depths.append(len(caught.traceback))
+    assert len(set(depths)) == 1
