@@ -321,6 +321,7 @@ def test_a_refused_payload_completes_its_frame():
     channel.receive(bad[:1], now=0.0)
     with pytest.raises(DecodeError):
         channel.receive(bad[1:] + b"\x00", now=4.0)
+    assert channel.receive(b"") == []
     assert channel.deadline == 9.0
 
 

@@ -11,6 +11,7 @@ interleave. A timeout loses nothing. `Server` runs a service with a thread a con
 from __future__ import annotations
 
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -180,6 +181,7 @@ class Connection(Generic[T]):
         left = time_left(end)
         if not link.receiving.acquire(timeout=-1 if left is None else left):
             raise Timeout("another thread was receiving for all the time given; receive again")
+        link.receiver = threading.get_ident()
         try:
             if not inbox:
                 messages = link.read(end)
@@ -192,6 +194,7 @@ class Connection(Generic[T]):
                 return messages
             return [inbox.popleft()]
         finally:
+            link.receiver = 0
             link.receiving.release()
 
     def __iter__(self) -> Iterator[T]:
@@ -216,11 +219,12 @@ class Connection(Generic[T]):
         with link.lock:
             link.channel.close()
             link.channel.drop()
-        stream.shutdown(socket.SHUT_WR)
-        if not link.receiving.acquire(blocking=False):
-            stream.shutdown(socket.SHUT_RDWR)
-            if not link.receiving.acquire(timeout=CLOSE_SECONDS):
-                return  # this is a signal handler, and the thread under it is in the call: closed by its next close()
+        quiet = not link.receiving.locked() and not link.sending.locked()
+        stream.shutdown(socket.SHUT_WR if quiet else socket.SHUT_RDWR)
+        if threading.get_ident() in (link.receiver, link.sender):
+            return  # a signal handler: the call under it ends now, and whoever made that call closes
+        if not link.receiving.acquire(timeout=CLOSE_SECONDS):
+            return
         try:
             if not link.sending.acquire(timeout=CLOSE_SECONDS):
                 return

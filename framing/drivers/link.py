@@ -30,8 +30,10 @@ class Link(Generic[T]):
         "channel",
         "eof",
         "lock",
+        "receiver",
         "receiving",
         "send_error",
+        "sender",
         "sending",
         "stream",
     )
@@ -42,6 +44,8 @@ class Link(Generic[T]):
         self.receiving = threading.Lock()
         self.sending = threading.Lock()
         self.lock = threading.Lock()
+        self.receiver = 0  # the thread that waits in a receive, and the one in a send: a signal handler may be above them
+        self.sender = 0
         self.eof = False  # the peer's stream has ended
         self.send_error: FramingError | None = None  # why nothing can be written any more
         self._timed = channel.frame_timeout is not None or channel.idle_timeout is not None
@@ -139,11 +143,13 @@ class Link(Generic[T]):
             left = time_left(end)
             if not self.sending.acquire(timeout=-1 if left is None else left):
                 raise self._too_slow()
+            self.sender = threading.get_ident()
             try:
                 while self._write_some(upto):
                     if not self.stream.wait_writable(end_of(stall) if stall is not None else end):
                         raise self._too_slow()
             finally:
+                self.sender = 0
                 self.sending.release()
             # A thread that found `sending` taken has left its frames to us, perhaps behind our last look.
             if upto is not None or not self.channel.queued:
@@ -171,9 +177,11 @@ class Link(Generic[T]):
         while True:
             with self.lock:
                 buffers = self.channel.outgoing()
-                if not buffers or (upto is not None and self._written >= upto):
-                    if self.send_error is not None and upto is not None and self._written < upto:
-                        raise self.send_error.with_traceback(None)
+                reached = upto is None or self._written >= upto
+                if not buffers and not reached:
+                    # Queued once, and dropped since: by a write that failed, or because the connection was closed.
+                    raise self._dropped()
+                if not buffers or (upto is not None and reached):
                     return False
             self._midway = True
             try:
@@ -198,6 +206,11 @@ class Link(Generic[T]):
             self.channel.send_eof()
             self.channel.drop()
         raise error
+
+    def _dropped(self) -> FramingError:
+        if self.send_error is not None:
+            return self.send_error.with_traceback(None)
+        return self.channel.error or ConnectionClosed("the connection was closed before all of the message was written")
 
     def _too_slow(self) -> Timeout:
         left = self.channel.queued

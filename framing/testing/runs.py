@@ -76,21 +76,18 @@ def same(one: Any, other: Any) -> bool:
 
     A tuple may arrive as a list, as the codecs document it: that is the one thing which is not asked.
     """
-    if isinstance(one, (list, tuple)) and isinstance(other, (list, tuple)):
-        ours, theirs = _untyped(one), _untyped(other)
-        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    if _is(one, list, tuple) and _is(other, list, tuple):
+        return len(one) == len(other) and all(map(same, one, other))
     if type(one) is not type(other):
         return False
-    if isinstance(one, dict):
-        mine: dict[Any, Any] = _untyped(one)
-        yours: dict[Any, Any] = _untyped(other)
-        return mine.keys() == yours.keys() and all(same(value, yours[key]) for key, value in mine.items())
-    if isinstance(one, float):
+    if _is(one, dict):
+        return one.keys() == other.keys() and all(same(value, other[key]) for key, value in one.items())
+    if _is(one, float):
         return repr(one) == repr(other)
     named = _named(one)
     if named:
         return all(same(getattr(one, name), getattr(other, name)) for name in named)
-    return bool(_untyped(one) == _untyped(other))
+    return bool(one == other)
 
 
 def _named(value: Any) -> tuple[str, ...]:
@@ -100,9 +97,9 @@ def _named(value: Any) -> tuple[str, ...]:
     return tuple(getattr(value, "__struct_fields__", ()))
 
 
-def _untyped(value: Any) -> Any:
-    """The same value, of which a type checker knows nothing: an isinstance leaves it half known."""
-    return value
+def _is(value: Any, *kinds: type) -> bool:
+    """As isinstance, which would leave a type checker with a value that is half known."""
+    return isinstance(value, kinds)
 
 
 def run(make: MakeDecoder, chunks: Sequence[bytes], way: str = "feed") -> Run:

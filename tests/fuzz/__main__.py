@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -25,7 +26,9 @@ def child(target: str, arguments: list[str]) -> None:
     with atheris.instrument_imports(include=["framing"]):
         from tests.fuzz.invariants import TARGETS
 
-    atheris.Setup([target, *arguments], TARGETS[target])
+    # To merge, the fuzzer starts itself again by this, through a shell.
+    itself = f"{shlex.quote(sys.executable)} -m tests.fuzz --child {target}"
+    atheris.Setup([itself, *arguments], TARGETS[target])
     atheris.Fuzz()
 
 
@@ -72,7 +75,7 @@ def fuzz(target: str, seconds: int, grow: bool) -> bool:
             merged = Path(folder, "merged")
             merged.mkdir()
             status, output = run(target, "-merge=1", str(merged), str(kept), str(found))
-            if status:
+            if status or not list(merged.iterdir()):
                 print(output[-3000:])
                 return False
             for old in kept.iterdir():
