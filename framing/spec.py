@@ -108,7 +108,7 @@ def words() -> dict[str, list[str]]:
 
 def parse(spec: str) -> tuple[Framer, tuple[Layer, ...], Codec[Any]]:
     """The framer, layers and codec that ``spec`` names; raises `SpecError`."""
-    if not isinstance(spec, str):
+    if not isinstance(spec, str):  # pyright: ignore[reportUnnecessaryIsInstance] configuration files are not typed
         raise SpecError(f"a spec is a str such as 'u32+json', not {type(spec).__name__}")
     made = [_make(part, name, positional, named) for part, name, positional, named in _parts(spec)]
     codec: Codec[Any] = made.pop()[1] if len(made) > 1 and isinstance(made[-1][1], Codec) else Raw()
@@ -151,7 +151,7 @@ def _parts(spec: str) -> list[tuple[str, str, list[Any], dict[str, Any]]]:
         kind = found.lastgroup or ""
         tokens.append((kind, found[kind], found.start(kind)))
         at = found.end()
-    parts = []
+    parts: list[tuple[str, str, list[Any], dict[str, Any]]] = []
     index = 0
 
     def take(kind: str, text: str | None = None) -> str | None:

@@ -60,15 +60,14 @@ class Wire(Generic[T]):
         codec: Codec[Any] | None = None,
     ) -> None:
         """Sort the parts by what they are; raises TypeError for what has no place."""
-        if not isinstance(framer, Framer):
+        if not isinstance(framer, Framer):  # pyright: ignore[reportUnnecessaryIsInstance] not all callers are typed
             raise TypeError(f"a wire begins with a framer, not {framer!r}")
         if parts and isinstance(parts[-1], Codec):
             codec = parts[-1]
             parts = parts[:-1]
         for part in (*parts, *layers):
             if not isinstance(part, Layer):
-                what = "a codec comes last, and once" if isinstance(part, Codec) else "give layers, then a codec"
-                raise TypeError(f"{part!r} is no layer: {what}")
+                raise TypeError(f"{part!r} is no layer: give layers, then a codec, once")
         object.__setattr__(self, "framer", framer)
         object.__setattr__(self, "layers", (*parts, *layers))
         object.__setattr__(self, "codec", Raw() if codec is None else codec)

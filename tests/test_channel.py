@@ -211,7 +211,9 @@ def test_any_number_of_bytes_may_be_written_at_a_time():
             channel.send(frame)
         expected, out = wire.encode_many(frames), bytearray()
         while channel.queued:
-            joined = b"".join(map(bytes, channel.outgoing()))[:step] if step > 1000 else bytes(channel.outgoing()[0][:step])
+            joined = (
+                b"".join(map(bytes, channel.outgoing()))[:step] if step > 1000 else bytes(channel.outgoing()[0][:step])
+            )
             out += joined
             channel.sent(len(joined))
             if len(out) == 7:

@@ -221,6 +221,13 @@ def conversation(wire: Wire[Any], messages: list[Any], seed: int) -> Result:
     return Result(messages, sizes, naive.chunks, collect.messages)
 
 
+class _Console(Console):
+    """A console that leaves it to the command to end when nobody reads its output any more."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
 @click.command()
 @click.option("--wire", callback=read_wire, default="u32+json", show_default=True, metavar="SPEC", help="The wire.")
 @click.option(
@@ -245,7 +252,7 @@ def demo(wire: Wire[Any], count: int, seed: int | None) -> int:
         result = conversation(wire, messages, seed)
     except EncodeError as error:
         raise click.UsageError(f"the wire {wire} cannot carry the demo's messages: {error}") from error
-    show(Console(file=sys.stdout, highlight=False), result, str(wire), seed)
+    show(_Console(file=sys.stdout, highlight=False), result, str(wire), seed)
     return 0 if result.right else 1
 
 

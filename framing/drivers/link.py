@@ -44,7 +44,9 @@ class Link(Generic[T]):
         self.receiving = threading.Lock()
         self.sending = threading.Lock()
         self.lock = threading.Lock()
-        self.receiver = 0  # the thread that waits in a receive, and the one in a send: a signal handler may be above them
+        self.receiver = (
+            0  # the thread that waits in a receive, and the one in a send: a signal handler may be above them
+        )
         self.sender = 0
         self.eof = False  # the peer's stream has ended
         self.send_error: FramingError | None = None  # why nothing can be written any more

@@ -41,7 +41,7 @@ HELD_BYTES = 1 << 15
 """From here on a frame under way is large enough to be received in its own place, and not by way of the shared buffer."""
 
 READ_TURN = 1 << 18
-"""Bytes read in one turn before the others get theirs."""
+"""Bytes of a frame that is not whole yet, read in one turn before the others get theirs."""
 
 WRITE_TURN = 1 << 20
 """Bytes written in one turn before the others get theirs."""
@@ -139,7 +139,6 @@ class Connection(Generic[T]):
     """
 
     __slots__ = (
-        "_deferred",
         "_eof",
         "_handshaking",
         "_lost",
@@ -186,7 +185,6 @@ class Connection(Generic[T]):
         no_delay(sock)
         self._stream = _NonBlockingStream(sock, self.address)
         self._handshaking = not self._stream.shaken
-        self._deferred: FramingError | None = None  # to be raised next: messages came before it
         self._send_error: FramingError | None = None  # why nothing can be written any more
         self._lost = False  # the socket failed while it was read
         self._eof = False  # the peer's stream has ended
@@ -224,8 +222,6 @@ class Connection(Generic[T]):
     @property
     def pending(self) -> bool:
         """Whether ``handle(0)`` has more to return or to raise, without the socket having anything to say."""
-        if self._deferred is not None:
-            return True
         if self._handshaking or not self.reading or not self.channel.may_receive:
             return self._send_error is not None and not self._told and not self.channel.may_receive
         return self.channel.pending or self._eof or self._stream.held_by_tls
@@ -259,7 +255,7 @@ class Connection(Generic[T]):
     @property
     def ended(self) -> bool:
         """Whether nothing more will be received. What is queued still goes out."""
-        return not self.channel.may_receive and self._deferred is None
+        return not self.channel.may_receive
 
     @property
     def eof(self) -> bool:
@@ -299,14 +295,11 @@ class Connection(Generic[T]):
     def handle(self, events: int) -> list[T]:
         """One turn: write what is queued, read, and return the messages that are whole. ``events`` is what is ready.
 
-        Where messages came before it, the following is kept for the next call, and `pending` until then: raises
-        `framing.ConnectionClosed` at a clean end (once; replies may still be sent), `framing.DecodeError` for one refused
-        payload (the next call goes on behind it), and `framing.Violation`, `framing.ConnectionReset` or
+        What comes behind messages is left for the next call, and `pending` until then. Raises `framing.ConnectionClosed`
+        at a clean end (once; replies may still be sent), `framing.DecodeError` for one refused payload (the next call
+        goes on behind it), and `framing.Violation`, `framing.ConnectionReset` or
         `framing.Timeout` where the connection has failed.
         """
-        if self._deferred is not None:
-            error, self._deferred = self._deferred, None
-            raise error.with_traceback(None)
         stream, channel = self._stream, self.channel
         if self._handshaking:
             if not self._shake():
@@ -314,54 +307,53 @@ class Connection(Generic[T]):
             events = EVENT_READ | EVENT_WRITE
         if channel.queued and (events & EVENT_WRITE or stream.secure):
             self.flush()
-        messages: list[T] = []
         if not channel.may_receive:
             if events & EVENT_READ or (self._send_error is not None and not self._told):
                 raise self._over()
         elif self.reading or self._send_error is not None:
-            try:
-                self._read(messages, from_socket=bool(events & EVENT_READ) or stream.secure)
-            except FramingError as error:
-                if not messages:
-                    raise
-                self._deferred = error
-        return messages
+            return self._read(from_socket=bool(events & EVENT_READ) or stream.secure)
+        return []
 
-    def _read(self, messages: list[T], *, from_socket: bool) -> None:
-        """Add what comes to ``messages``; raises what came behind them."""
+    def _read(self, *, from_socket: bool) -> list[T]:
+        """The next messages, of one read at the most, or none; raises where there are none, and what is next is no message.
+
+        What comes behind messages is not looked at before they are handled: a violation would fail the channel, and take
+        their replies with it.
+        """
         stream, channel = self._stream, self.channel
         now = time.monotonic() if self._timed else None
         taken = 0
-        while True:
-            while channel.pending and not self._eof:
-                messages += channel.receive(b"", now)
+        messages: list[T] = []
+        while not messages:
             if self._eof:
-                more = channel.receive_eof(now)
-                messages += more
-                if not more and not channel.pending:
+                messages = channel.receive_eof(now)
+                if not messages and not channel.pending:
                     raise self._over()
-                continue
-            if not from_socket or taken >= READ_TURN:
-                return
-            in_place = channel.buffered >= HELD_BYTES
-            buffer = channel.get_buffer() if in_place else self._scratch or _thread_scratch()
-            size = len(buffer)
-            try:
-                count = stream.read(buffer)
-            except FramingError as error:
-                channel.lost(error)
-                self._lost = self._told = True
-                raise
-            if count is None:
-                return
-            if not count:
-                self._eof = True
-                continue
-            taken += count
-            messages += channel.buffer_updated(count, now) if in_place else channel.receive(bytes(buffer[:count]), now)
-            # A plain socket that gave less than asked is empty: to ask again would cost a call for nothing.
-            if count < size and not stream.secure:
-                from_socket = False
+            elif channel.pending:
+                messages = channel.receive(b"", now)
+            elif from_socket and taken < READ_TURN:
+                in_place = channel.buffered >= HELD_BYTES
+                buffer = channel.get_buffer() if in_place else self._scratch or _thread_scratch()
+                size = len(buffer)
+                try:
+                    count = stream.read(buffer)
+                except FramingError as error:
+                    channel.lost(error)
+                    self._lost = self._told = True
+                    raise
+                if count is None:
+                    break
+                taken += count
+                self._eof = count == 0
+                # A plain socket that gave less than asked is empty: to ask again would cost a call for nothing.
+                from_socket = count == size or stream.secure
+                if in_place:
+                    messages = channel.buffer_updated(count, now)
+                elif count:
+                    messages = channel.receive(bytes(buffer[:count]), now)
+            else:
+                break
+        return messages
 
     def _over(self) -> FramingError:
         """Why nothing more will be received."""
@@ -460,7 +452,6 @@ class Connection(Generic[T]):
         unread in it resets the connection, and the last replies are lost with it.
         """
         self.channel.close()
-        self._deferred = None
         self.flush()
 
     def discard(self) -> int | None:

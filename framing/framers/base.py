@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from framing.errors import (
     HEAD_BYTES,
@@ -279,13 +279,13 @@ class Decoder(Generic[M]):
             raise self._error
         self._eof = True
         messages = self.feed(b"")
-        if self._refused is not None or self._error is not None:
+        if self._stopped():
             return messages
         final = self._framer.final_delimiter
         if final and (self._held or self._memo is not None):
             self._held += final
             messages = self._take(self._release(), 0, 0, messages)
-            if self._refused is not None or self._error is not None:
+            if self._stopped():
                 return messages
         if self._held or self._memo not in {None, HUNTING}:
             return self._fail(self._truncated(), messages)
@@ -327,6 +327,10 @@ class Decoder(Generic[M]):
         self._filled += nbytes
         return [] if self._filled < self._need else self.feed(b"", limit)
 
+    def _stopped(self) -> bool:
+        """Whether the next call raises something, behind messages that this one returns."""
+        return self._refused is not None or self._error is not None
+
     def _land(self) -> None:
         """Make the bytes received in place the held bytes again, without the room behind them."""
         assert self._landing is not None
@@ -349,14 +353,14 @@ class Decoder(Generic[M]):
         while self._one_by_one:
             count = len(messages)
             messages = self._take(self._held, 0, 1, messages)
-            if self._error is not None or self._refused is not None:
+            if self._stopped():
                 return messages
             self._one_by_one = bool(self._held) and len(messages) > count
             if not self._one_by_one:
                 return messages
         if self._memo is not None:
             messages = self._take(self._held, 0, 1, messages)
-            if not messages or not self._held or self._error is not None or self._refused is not None:
+            if not messages or not self._held or self._stopped():
                 return messages
         return self._take(self._release(), 0, 0, messages)
 
@@ -399,12 +403,12 @@ class Decoder(Generic[M]):
     def _take(self, data: Data, start: int, limit: int, messages: list[M]) -> list[M]:
         """Run the kernel from ``start`` over ``data``, the held bytes themselves or all that there are; add to ``messages``."""
         memo = self._memo
-        payloads, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
-        if data is self._held:
-            payloads = list(map(bytes, payloads))
+        found, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
+        payloads: list[Any] = list(map(bytes, found)) if data is self._held else found
         refused: DecodeError | None = None
         if self._unwrap is None:
-            messages = [*messages, *payloads] if messages else cast("list[M]", payloads)
+            # Without unwrap the messages are the payloads themselves.
+            messages = messages + payloads if messages else payloads
         else:
             unwrap = self._unwrap
             append = messages.append

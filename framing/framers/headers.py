@@ -178,23 +178,22 @@ def _plain_header(
     declaration: Any, size: Any
 ) -> tuple[int, Packed, tuple[str, ...], tuple[tuple[int, bytes], ...], Any] | None:
     """How to read the header without construct, where it is only named numbers and constants of one byte order."""
-    from construct import Bytes, Const, FormatField, Renamed, Struct  # noqa: PLC0415 -- loaded when it is used
-    from construct.expr import ExprMixin  # noqa: PLC0415 -- loaded when it is used
+    import construct  # noqa: PLC0415 -- loaded when it is used
 
-    plain: Any = declaration if type(declaration) is Struct else None
-    if plain is None or not isinstance(size, ExprMixin):
+    kinds: Any = construct  # its objects are looked into, and have no types
+    if type(declaration) is not kinds.Struct or not isinstance(size, kinds.expr.ExprMixin):
         return None
     orders: set[str] = set()
     form = ""
     names: list[str] = []
     constants: list[tuple[int, bytes]] = []
-    for part in plain.subcons:
-        inner: Any = part.subcon if type(part) is Renamed else part
-        if type(inner) is FormatField and part.name and inner.fmtstr[0] in "<>":
+    for part in declaration.subcons:
+        inner = part.subcon if type(part) is kinds.Renamed else part
+        if type(inner) is kinds.FormatField and part.name and inner.fmtstr[0] in "<>":
             if inner.length > 1:
                 orders.add(inner.fmtstr[0])
             form += inner.fmtstr[1]
-        elif type(inner) is Const and isinstance(inner.value, bytes) and type(inner.subcon) is Bytes:
+        elif type(inner) is kinds.Const and isinstance(inner.value, bytes) and type(inner.subcon) is kinds.Bytes:
             constants.append((len(names), inner.value))
             form += f"{len(inner.value)}s"
         else:

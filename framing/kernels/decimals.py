@@ -73,7 +73,13 @@ def _digits_fault(digits: Data, ended: bool, zero_allowed: bool, max_digits: int
         if index == 1 and digits[0] == _ZERO:
             return (CORRUPT, "its length has a leading zero", None, byte, 2)
         if index == max_digits:
-            return (TOO_LARGE, "its length has more digits than that, at the least", max_frame, 10**max_digits, index + 1)
+            return (
+                TOO_LARGE,
+                "its length has more digits than that, at the least",
+                max_frame,
+                10**max_digits,
+                index + 1,
+            )
     if ended and not digits:
         return (CORRUPT, "its length has no digit", None, None, 1)
     return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
 import pickle
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -69,7 +69,9 @@ def test_what_is_wrong_is_told(wrong, says):
         Address.parse(wrong)
 
 
-@pytest.mark.parametrize("wrong", [9000, None, ("localhost",), ("localhost", "80"), (b"localhost", 80), ("a", True), ["a", 1]])
+@pytest.mark.parametrize(
+    "wrong", [9000, None, ("localhost",), ("localhost", "80"), (b"localhost", 80), ("a", True), ["a", 1]]
+)
 def test_what_is_no_address_is_a_type_error(wrong):
     with pytest.raises(TypeError, match="address"):
         Address.parse(wrong)
@@ -146,11 +148,11 @@ def test_an_empty_host_listens_for_both_families():
 def test_a_stale_socket_file_is_replaced_and_removed_at_the_end(tmp_path):
     address = Address("unix", path=str(tmp_path / "s"))
     addresses.listen(address).close()  # closed without removing its file, as a killed server leaves it
-    assert os.path.exists(address.path)
+    assert Path(address.path).exists()
     listener = addresses.listen(address)
     addresses.connect(address, 1).close()
     addresses.close_listener(listener, address)
-    assert not os.path.exists(address.path)
+    assert not Path(address.path).exists()
 
 
 def test_a_live_socket_file_is_refused_also_when_its_queue_is_full(tmp_path):
@@ -162,7 +164,7 @@ def test_a_live_socket_file_is_refused_also_when_its_queue_is_full(tmp_path):
             with pytest.raises(framing.ConnectionFailed, match="something listens there already"):
                 addresses.listen(address)
         assert listener.fileno() >= 0
-    assert os.path.exists(address.path)
+    assert Path(address.path).exists()
 
 
 def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
@@ -176,7 +178,7 @@ def test_a_file_that_is_no_socket_is_left_alone(tmp_path):
 def test_a_server_that_ends_leaves_its_successors_socket_file(tmp_path):
     address = Address("unix", path=str(tmp_path / "s"))
     first = addresses.listen(address)
-    os.unlink(address.path)
+    Path(address.path).unlink()
     with addresses.listen(address):
         addresses.close_listener(first, address)
         addresses.connect(address, 1).close()

@@ -62,6 +62,38 @@ def started(command: Sequence[str], log: Path, **options: Any) -> Iterator[subpr
         end(process)
 
 
+@contextmanager
+def piped(command: Sequence[str], **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Run ``command`` until the end of the block, with a pipe to what it reads and from what it writes."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, **options)
+    try:
+        yield process
+    finally:
+        end(process)
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def listening() -> socket.socket:
+    """A listening socket, for looking at what a client sends."""
+    sock = socket.create_server((LOOPBACK, 0))
+    sock.settimeout(SECONDS)
+    return sock
+
+
+def accepted(listener: socket.socket) -> socket.socket:
+    """The next connection to ``listener``."""
+    sock, _ = listener.accept()
+    sock.settimeout(SECONDS)
+    return sock
+
+
+def all_of(sock: socket.socket) -> bytes:
+    """What comes over ``sock`` until its end."""
+    return b"".join(iter(lambda: sock.recv(1 << 16), b""))
+
+
 def end(process: subprocess.Popen[Any]) -> None:
     process.terminate()
     try:

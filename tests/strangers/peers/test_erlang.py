@@ -6,16 +6,27 @@ Both directions of ``{packet, 1 | 2 | 4 | line}``; and the packets of other prot
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Iterator
-from contextlib import closing
 
 import pytest
 
 from framing import CorruptFrame, EncodeError, FrameTooLarge, LengthPrefixed, Lines, TruncatedFrame, Wire, presets
 from framing.drivers import blocking
 
-from .programs import LOOPBACK, SECONDS, announced, connected, directory, found, our_echo, said, started
+from .programs import (
+    SECONDS,
+    accepted,
+    all_of,
+    announced,
+    connected,
+    directory,
+    found,
+    listening,
+    our_echo,
+    piped,
+    said,
+    started,
+)
 
 SPECS = {"1": "u8", "2": "u16", "4": "u32(max_frame=64M)"}
 SIZES = {"1": [0, 1, 127, 128, 255], "2": [0, 1, 255, 256, 65_535], "4": [0, 1, 65_536, 5_000_000]}
@@ -73,34 +84,22 @@ def script(code: str, **words: object) -> list[str]:
     return [found("erl", "erlang-base"), "-noshell", "-noinput", "-eval", code]
 
 
-def listening() -> socket.socket:
-    sock = socket.create_server((LOOPBACK, 0))
-    sock.settimeout(SECONDS)
-    return sock
-
-
 def sent(packet: str, data: str) -> tuple[bytes, str]:
     """What goes over the wire when Erlang sends ``data``, and what it says of that."""
-    with closing(listening()) as listener:
+    with listening() as listener:
         code = script(SEND, PORT=listener.getsockname()[1], PACKET=packet, DATA=data)
-        with subprocess.Popen(code, stdout=subprocess.PIPE) as process:
-            sock, _ = listener.accept()
-            with sock:
-                sock.settimeout(SECONDS)
-                stream = b"".join(iter(lambda: sock.recv(1 << 16), b""))
-            return stream, process.communicate(timeout=SECONDS)[0].decode()
+        with piped(code) as process, accepted(listener) as sock:
+            return all_of(sock), process.communicate(timeout=SECONDS)[0].decode()
 
 
 def received(packet: str, stream: bytes) -> tuple[list[bytes], str]:
     """What Erlang receives of ``stream``, and the reason that it gives for the end."""
-    with closing(listening()) as listener:
+    with listening() as listener:
         code = script(RECEIVE, PORT=listener.getsockname()[1], PACKET=packet)
-        with subprocess.Popen(code, stdout=subprocess.PIPE) as process:
-            sock, _ = listener.accept()
-            with sock:
-                sock.sendall(stream)
-                sock.shutdown(socket.SHUT_WR)
-                *data, reason = process.communicate(timeout=SECONDS)[0].decode().split(" ")
+        with piped(code) as process, accepted(listener) as sock:
+            sock.sendall(stream)
+            sock.shutdown(socket.SHUT_WR)
+            *data, reason = process.communicate(timeout=SECONDS)[0].decode().split(" ")
     return [bytes.fromhex(word)[1:] for word in data], reason
 
 
