@@ -19,6 +19,7 @@ from __future__ import annotations
 import enum
 from collections import deque
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
 
@@ -26,7 +27,7 @@ from framing.errors import ConnectionClosed, DecodeError, FramingError, Timeout,
 from framing.framers import Decoder
 from framing.wire import Wire
 
-__all__ = ["TRANSITIONS", "Channel", "Event", "State"]
+__all__ = ["TRANSITIONS", "Channel", "Event", "Heartbeat", "State"]
 
 T = TypeVar("T")
 
@@ -98,6 +99,44 @@ TRANSITIONS: Final[Mapping[tuple[State, Event], State]] = MappingProxyType(
 """Every event that a state allows, and the state that it leads to. What is not here is refused with an exception."""
 
 
+@dataclass(frozen=True, slots=True)
+class Heartbeat(Generic[T]):
+    """An application's keep-alive, on any wire: it finds the peer that is gone without a word.
+
+    When this side has written nothing for ``interval`` seconds it sends the message ``ping``. When nothing at all was
+    received for ``timeout`` seconds (None: twice the interval), the connection fails with `framing.Timeout`. A ``ping``
+    that is received is answered with ``pong``, where there is one; neither reaches the caller.
+
+    Two peers with the same heartbeat keep each other informed, with or without a ``pong``. A peer that knows nothing of
+    heartbeats sees ``ping`` as a message: choose one that it answers, and give its answer as ``pong``; or one that it
+    ignores, with a ``timeout`` of ``math.inf``, or one that its own messages keep.
+    """
+
+    ping: T
+    pong: T | None = None
+    interval: float = 15.0
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        for name, seconds in (("interval", self.interval), ("timeout", self.silence)):
+            if not seconds > 0:
+                raise ValueError(f"{name} is {seconds!r}; give seconds above 0")
+
+    @property
+    def silence(self) -> float:
+        """How many seconds of silence make the peer count as gone."""
+        return 2 * self.interval if self.timeout is None else self.timeout
+
+    def takes(self, message: T) -> bool:
+        """Whether ``message`` is one of the heartbeat's own."""
+        return _same(message, self.ping) or (self.pong is not None and _same(message, self.pong))
+
+
+def _same(message: object, own: object) -> bool:
+    # By type too: a ping of 1 must not swallow a message of True.
+    return type(message) is type(own) and message == own
+
+
 class Channel(Generic[T]):
     """Both directions of one connection over ``wire``.
 
@@ -107,10 +146,12 @@ class Channel(Generic[T]):
     """
 
     __slots__ = (
+        "_beat",
         "_began",
         "_decoder",
         "_error",
         "_fresh",
+        "_heard",
         "_may_receive",
         "_may_send",
         "_moved",
@@ -118,12 +159,14 @@ class Channel(Generic[T]):
         "_paused",
         "_queued",
         "_ready",
+        "_spoke",
         "_state",
-        "_timed",
         "frame_timeout",
+        "heartbeat",
         "high_water",
         "idle_timeout",
         "low_water",
+        "timed",
         "wire",
     )
 
@@ -135,6 +178,7 @@ class Channel(Generic[T]):
         low_water: int = 1 << 14,
         frame_timeout: float | None = None,
         idle_timeout: float | None = None,
+        heartbeat: Heartbeat[T] | None = None,
         now: float = 0.0,
     ) -> None:
         if not 0 <= low_water <= high_water:
@@ -147,7 +191,10 @@ class Channel(Generic[T]):
         self.low_water = low_water
         self.frame_timeout = frame_timeout
         self.idle_timeout = idle_timeout
-        self._timed = frame_timeout is not None or idle_timeout is not None
+        self.heartbeat = heartbeat
+        # Encoded once, and now: a ping that cannot be encoded is found before anything is sent.
+        self._beat = b"" if heartbeat is None else wire.encode(heartbeat.ping)
+        self.timed = frame_timeout is not None or idle_timeout is not None or heartbeat is not None
         self._decoder: Decoder[T] = wire.decoder()
         self._state = State.OPEN
         self._may_send = True
@@ -159,6 +206,8 @@ class Channel(Generic[T]):
         self._paused = False
         self._now = now
         self._moved = now  # when bytes were last received or written
+        self._heard = now  # when bytes were last received
+        self._spoke = now  # when bytes were last written, or a ping was queued
         self._began: float | None = None  # when the first byte of the frame under way was received
 
     def __repr__(self) -> str:
@@ -226,9 +275,9 @@ class Channel(Generic[T]):
         except Violation as error:
             self._fail(Event.VIOLATION, error)
             raise
-        if self._timed:
+        if self.timed:
             self._watch(now, whole=bool(messages), moved=bool(chunk))
-        return messages
+        return messages if self.heartbeat is None else self._without_beats(self.heartbeat, messages)
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
         """Lend a buffer to read into, as ``asyncio.BufferedProtocol`` does; `buffer_updated` says how much was read."""
@@ -248,9 +297,18 @@ class Channel(Generic[T]):
         except Violation as error:
             self._fail(Event.VIOLATION, error)
             raise
-        if self._timed:
+        if self.timed:
             self._watch(now, whole=bool(messages), moved=nbytes > 0)
-        return messages
+        return messages if self.heartbeat is None else self._without_beats(self.heartbeat, messages)
+
+    def _without_beats(self, heartbeat: Heartbeat[T], messages: list[T]) -> list[T]:
+        """The messages that are the caller's; a ping among the others is answered, once however many there are."""
+        own = [message for message in messages if heartbeat.takes(message)]
+        if not own:
+            return messages
+        if heartbeat.pong is not None and self._may_send and any(_same(message, heartbeat.ping) for message in own):
+            self._queue(self.wire.encode(heartbeat.pong))
+        return [message for message in messages if not heartbeat.takes(message)]
 
     def receive_eof(self, now: float | None = None) -> list[T]:
         """The peer's stream has ended. Return what was still waiting; call it until it returns nothing.
@@ -389,7 +447,7 @@ class Channel(Generic[T]):
         if self._queued <= self.low_water:
             self._paused = False
         if nbytes and now is not None:
-            self._now = self._moved = now
+            self._now = self._moved = self._spoke = now
         ready = self._ready
         while nbytes:
             first = ready[0]
@@ -408,7 +466,7 @@ class Channel(Generic[T]):
             now = self._now
         self._now = now
         if moved:
-            self._moved = now
+            self._moved = self._heard = now
         if not self._decoder.buffered or self._decoder.pending:
             # Held bytes that are pending are whole frames that wait for us, not for the peer.
             self._began = None
@@ -417,34 +475,64 @@ class Channel(Generic[T]):
 
     @property
     def deadline(self) -> float | None:
-        """The time at which `expire` will raise: of the frame under way or of idleness, whichever is first."""
+        """The time at which `expire` has something to do: a frame, idleness or silence is too long, or a ping is due."""
         ends: list[float] = []
         if self._may_receive and self.frame_timeout is not None and self._began is not None:
             ends.append(self._began + self.frame_timeout)
         if self.idle_timeout is not None and (self._may_receive or self._may_send):
             ends.append(self._moved + self.idle_timeout)
+        if self.heartbeat is not None:
+            if self._may_receive:
+                ends.append(self._heard + self.heartbeat.silence)
+            if self._may_send:
+                ends.append(self._spoke + self.heartbeat.interval)
         return min(ends, default=None)
 
     def expire(self, now: float) -> None:
         """Raise `Timeout`, and fail, when a deadline has passed; a driver calls it behind `receive`, never before.
 
-        Every later `receive` raises it again. What is queued can still be written.
+        Every later `receive` raises it again. What is queued can still be written; behind `expire` that may be a ping.
         """
         self._now = now
-        deadline = self.deadline
-        if deadline is None or now < deadline:
-            return
-        if self._began is not None and self.frame_timeout is not None and deadline == self._began + self.frame_timeout:
-            error = Timeout(
+        beat = self.heartbeat
+        if beat is not None and self._may_send and now >= self._spoke + beat.interval:
+            self._spoke = now
+            # Behind bytes that still wait for the peer a ping would tell it nothing, and one a second would pile up.
+            if not self._queued:
+                self._queue(self._beat)
+        error = self._overdue(now)
+        if error is not None:
+            self._fail(Event.TIMEOUT, error)
+            raise error
+
+    def _overdue(self, now: float) -> Timeout | None:
+        """What has taken too long, or None."""
+        if (
+            self._may_receive
+            and self.frame_timeout is not None
+            and self._began is not None
+            and now >= self._began + self.frame_timeout
+        ):
+            return Timeout(
                 f"the peer began a frame and did not complete it in {self.frame_timeout:g} s: "
                 f"{self._decoder.buffered} bytes of it came",
                 seconds=self.frame_timeout,
             )
-        else:
-            error = Timeout(
+        if (
+            self.idle_timeout is not None
+            and (self._may_receive or self._may_send)
+            and now >= self._moved + self.idle_timeout
+        ):
+            return Timeout(
                 f"nothing was received or written for {self.idle_timeout:g} s; "
                 "the peer is gone, or has nothing to say: connect again when needed",
                 seconds=self.idle_timeout,
             )
-        self._fail(Event.TIMEOUT, error)
-        raise error
+        beat = self.heartbeat
+        if beat is not None and self._may_receive and now >= self._heard + beat.silence:
+            return Timeout(
+                f"nothing was heard from the peer for {beat.silence:g} s, not even a heartbeat; "
+                "it is gone, or the path to it is: connect again",
+                seconds=beat.silence,
+            )
+        return None

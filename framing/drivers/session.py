@@ -28,7 +28,6 @@ from framing.drivers.address import Address
 from framing.drivers.nonblocking import Connection
 from framing.drivers.reactor import Reactor, Timer
 from framing.drivers.service import Handlers
-from framing.drivers.stream import LINGER_BYTES
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
@@ -94,8 +93,7 @@ class Session(Generic[T]):
         "_at_once",
         "_attending",
         "_batch",
-        "_channel",
-        "_checked",
+        "_changed",
         "_connection",
         "_early",
         "_gone",
@@ -144,6 +142,7 @@ class Session(Generic[T]):
         self._halted = False  # the service is to get no more messages just now
         self._handling = False  # the service is being called for this very peer
         self._attending = False
+        self._changed = False  # what is waited for may not be what is to be waited for now
         self._mask = 0
         self._reason: Exception | None = None
         self._overflow: Timeout | None = None
@@ -219,6 +218,7 @@ class Session(Generic[T]):
             self._halted = self._patient
         elif self._limits.max_queued is not None and backlog > self._limits.max_queued:
             # One message is always taken, of whatever size; so it is what waited before it that counts.
+            self._changed = True
             self._overflow = Timeout(
                 f"{self._address} does not read: more than {self._limits.max_queued} bytes wait for it"
             )
@@ -327,8 +327,9 @@ class Session(Generic[T]):
         if messages and self._stage is _Stage.OPEN:
             self._batch = iter(messages)
             self._deliver()
-        if not self._attending and (self._secure or events & EVENT_WRITE or connection.pending):
-            self._attend()
+        if self._secure or events & EVENT_WRITE or connection.pending:
+            self._changed = True
+            self._attend_once()
 
     def _failed(self, connection: Connection[T], error: FramingError) -> None:
         """Reading has come to an end, good or bad."""
@@ -357,6 +358,7 @@ class Session(Generic[T]):
             for message in batch:
                 received(self, message)
                 if self._halted:
+                    self._changed = True
                     return self._batch is None
             self._batch = None
         except Exception as error:
@@ -372,7 +374,9 @@ class Session(Generic[T]):
         connection = self._connection
         if connection is None or self._stage in (_Stage.GONE, _Stage.LINGERING):
             return
-        connection.flush()
+        if connection.flush() and not self._changed and self._mask == EVENT_READ and self._stage is _Stage.OPEN:
+            return  # as nearly always: the replies are written, and there is nothing but to read on
+        self._changed = False
         if self._overflow is not None and self._stage is _Stage.OPEN:
             self._abort(self._overflow)
         elif self._stage is _Stage.OPEN:
@@ -529,10 +533,10 @@ class Session(Generic[T]):
 
     def _linger(self, connection: Connection[T]) -> None:
         thrown = connection.discard()
-        if thrown is not None:
-            self._thrown += thrown
-        if thrown is None or self._thrown >= LINGER_BYTES:
+        if thrown is None:
             self._go()
+        else:
+            self._thrown += thrown
 
     def _go(self) -> None:
         """Give everything back."""
@@ -556,10 +560,11 @@ class Session(Generic[T]):
 
     def stop(self) -> None:
         """Handle what was received, write what is queued, and end."""
-        self._stopping = True
+        self._stopping = self._changed = True
         if self._stage is _Stage.LINGERING:
             self._go()
         elif self._stage is _Stage.OPEN:
+            # Where a batch is waiting, the end comes behind it.
             if self._batch is None:
                 self._end(None)
         elif self._stage is not _Stage.ENDING:

@@ -226,6 +226,6 @@ def _find_plain(
             return careful(data, start, seen)
     try:
         end = body + size(dict(zip(names, values, strict=True)))
-    except ArithmeticError:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
         return careful(data, start, seen)
     return (start, end, end) if type(end) is int and end >= body else careful(data, start, seen)

@@ -54,6 +54,9 @@ def split_found(
             raise ValueError(
                 f"find returned {answer} for a frame at {at}: it must hold start <= begin <= end <= next, next > start"
             )
+        if behind - at > bound and size - at > bound and isinstance(find(data[at : at + bound + 1], 0, 0), int):
+            # Found only because more has come than is ever kept: what is judged is what would have been kept.
+            return payloads, at, 0, None, 0, endless
         if end - begin > max_frame:
             if begin > size:
                 # What the header says is known before the header has come: show it only when it is there, so

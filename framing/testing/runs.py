@@ -32,7 +32,7 @@ class Refused:
     numbers: tuple[Any, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Outcome:
     """What a whole stream came to.
 
@@ -45,7 +45,7 @@ class Outcome:
     skipped: int
     residue: bytes
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         shown = list(self.events)
         end = "a clean end" if self.error is None else f"{self.error[0]}({', '.join(map(repr, self.error[1:]))})"
         return f"{shown!r}, then {end}; skipped {self.skipped}, held {self.residue!r}"

@@ -7,7 +7,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import logging
-import os
 import random
 import signal
 import socket
@@ -386,7 +385,12 @@ def test_close_wakes_a_send_that_waits():
 
 def test_closing_with_unread_replies_does_not_destroy_what_was_sent():
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        connection = blocking.connect(listener.getsockname(), RAW, timeout=5)
+        # Most of what is sent still waits in this side's kernel when the connection is closed.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        ours = socket.socket()
+        ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 200_000)
+        ours.connect(listener.getsockname())
+        connection = blocking.Connection(ours, RAW, timeout=5)
         theirs, _ = listener.accept()
         with theirs:
             theirs.sendall(RAW.encode(b"unread"))
@@ -418,6 +422,23 @@ def test_frame_timeout_fails_the_connection_against_a_drip(pair):
                 connection.receive()
         stop.set()
         thread.join()
+        assert connection.error is not None
+
+
+def test_frame_timeout_holds_when_there_is_always_one_more_byte_to_read(monkeypatch):
+    plain = blocking.Stream.read
+
+    def drip(stream, buffer, *, block=False):
+        time.sleep(0.002)
+        return plain(stream, buffer[:1], block=block)
+
+    monkeypatch.setattr(blocking.Stream, "read", drip)
+    ours, theirs = socket.socketpair()
+    with theirs, blocking.Connection(ours, WIRE, frame_timeout=0.05) as connection:
+        theirs.sendall(WIRE.encode("x" * 3000))
+        with pytest.raises(Timeout, match="did not complete it"):
+            connection.receive()
+        monkeypatch.undo()
         assert connection.error is not None
 
 
@@ -641,8 +662,23 @@ def test_messages_before_a_violation_are_answered():
     with blocking.Server(("127.0.0.1", 0), WIRE, Echo()) as server:
         with socket.create_connection((server.address.host, server.address.port)) as sock:
             sock.settimeout(5)
-            sock.sendall(WIRE.encode_many([1, 2]) + b"\xff\xff\xff\xff" + b"x" * 10_000)
+            sock.sendall(WIRE.encode_many([1, 2]) + b"\xff\xff\xff\xff" + b"x" * 900_000)
             assert read_all(sock) == WIRE.encode_many([1, 2])
+
+
+def test_the_last_reply_arrives_although_much_of_what_came_is_never_read():
+    reply = RAW.encode(b"r" * 60_000)
+    with blocking.Server(("127.0.0.1", 0), RAW, Echo()) as server:
+        with socket.socket() as sock:
+            # A small window: most of the reply still waits in the server's kernel when the server closes.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.settimeout(5)
+            sock.connect((server.address.host, server.address.port))
+            junk = threading.Thread(target=sock.sendall, args=(reply + b"\xff\xff\xff\xff" + b"x" * 900_000,))
+            junk.start()
+            time.sleep(0.1)
+            assert read_all(sock) == reply
+            junk.join()
 
 
 def test_slow_loris_is_closed_by_the_frame_deadline_and_others_do_not_notice():

@@ -45,7 +45,7 @@ BAD = [
     (Netstring(), b"1 :a,", CorruptFrame),
     (Netstring(), b"1_0:", CorruptFrame),
     (Netstring(), b"0x1:a,", CorruptFrame),
-    (Netstring(), "١:a,".encode(), CorruptFrame),
+    (Netstring(), "\u0661:a,".encode(), CorruptFrame),
     (Netstring(), "²:ab,".encode("latin-1"), CorruptFrame),
     (Netstring(), b"1;a,", CorruptFrame),
     (Netstring(), b"1:a;", CorruptFrame),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 
 from framing import CorruptFrame, Delimited, EncodeError, Framer, FrameTooLarge, Lines, TruncatedFrame
@@ -65,10 +67,8 @@ def test_half_a_delimiter_in_a_payload_is_sent_where_it_makes_no_whole_one():
 @pytest.mark.parametrize("stream", [b"junk\x0ba\x1c\r", b"\x0ba\x1c\rjunk", b"\x0ba\x0bb\x1c\r", b"\r\n\x0ba\x1c\r"])
 def test_what_is_between_marked_frames_or_cut_off_is_corrupt(stream: bytes):
     decoder = MLLP.decoder()
-    try:
+    with suppress(CorruptFrame):
         decoder.feed(stream)
-    except CorruptFrame:
-        pass
     assert isinstance(decoder.error, CorruptFrame)
 
 
@@ -83,10 +83,15 @@ def test_an_oversized_line_is_refused_at_the_same_byte_however_it_comes():
         decoder = Lines(max_frame=4).decoder()
         stream = b"abcd\nabcde\n"
         got = []
-        with pytest.raises(FrameTooLarge) as raised:
-            for at in range(0, len(stream) + chunk, chunk):
+        error = None
+        for at in range(0, len(stream) + chunk, chunk):
+            try:
                 got += decoder.feed(stream[at : at + chunk])
-        assert (got, raised.value.offset, raised.value.expected, raised.value.got) == ([b"abcd"], 5, 4, 5)
+            except FrameTooLarge as raised:
+                error = raised
+                break
+        assert error is not None
+        assert (got, error.offset, error.expected, error.got) == ([b"abcd"], 5, 4, 5)
 
 
 def test_a_line_of_just_the_limit_passes_with_either_newline():
@@ -113,7 +118,7 @@ def test_a_last_line_that_ends_in_half_a_newline():
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda: Delimited(), ValueError, "delimiters"),
+        (Delimited, ValueError, "delimiters"),
         (lambda: Delimited(b""), ValueError, "delimiters"),
         (lambda: Delimited(b"a", b"a"), ValueError, "twice"),
         (lambda: Delimited(b"a", b"ab"), ValueError, "never be found"),

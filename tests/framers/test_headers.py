@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import construct as c
 import pytest
 from construct import this
@@ -63,8 +65,9 @@ def test_a_header_that_says_nothing_sensible_is_corrupt(framer: StructHeader, st
         framer.decoder().feed(stream)
     for cut in range(1, len(stream)):
         decoder = framer.decoder()
-        with pytest.raises(CorruptFrame):
+        with suppress(CorruptFrame):
             decoder.feed(stream[:cut])
+        with pytest.raises(CorruptFrame):
             decoder.feed(stream[cut:])
 
 

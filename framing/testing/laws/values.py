@@ -38,10 +38,11 @@ def values(court: Court, value: Any) -> None:
     options = {one.name: getattr(value, one.name) for one in fields(value) if one.init}
     try:
         twins: list[tuple[str, Any]] = [("dataclasses.replace", replace(value)), ("copy.copy", copy.copy(value))]
-        if _importable(type(value)):
+        if all(map(_importable, _parts(value))):
             twins.append(("pickle", pickle.loads(pickle.dumps(value))))  # noqa: S301 -- it was pickled one call before
         else:
-            pickle.dumps(options)
+            # The rest of it: a class inside a function can be no part of a pickle, whatever its values are.
+            pickle.dumps([option for option in options.values() if len(_parts(option)) == 1])
     except Exception as error:  # noqa: BLE001 -- whatever it raises, the value cannot be copied
         court.broken(9, f"{name} cannot be replaced, copied or pickled", expected=value, got=describe(error))
     for how, twin in twins:
@@ -55,8 +56,16 @@ def values(court: Court, value: Any) -> None:
                 court.broken(9, "dataclasses.replace(framer, max_frame=…) changes nothing", got=other)
 
 
-def _importable(kind: type) -> bool:
-    """Whether pickle finds the class by its name; a class inside a function has none."""
+def _parts(value: Any) -> list[Any]:
+    """A value, and the values of this sort that it is made of: a wire's framer, layers and codec."""
+    inner: list[Any] = [getattr(value, one.name) for one in fields(value)] if is_dataclass(value) else []
+    inner += [*value] if isinstance(value, tuple) else []
+    return [value, *(part for one in inner for part in _parts(one) if is_dataclass(part))]
+
+
+def _importable(value: Any) -> bool:
+    """Whether pickle finds the value's class by its name; a class inside a function has none."""
+    kind = type(value)
     found: Any = sys.modules.get(kind.__module__)
     for name in kind.__qualname__.split("."):
         found = getattr(found, name, None)

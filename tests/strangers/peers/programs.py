@@ -14,13 +14,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from framing import Wire
 from framing.drivers import blocking
 from protocols.echo import Echo
+
+T = TypeVar("T")
 
 SECONDS = 5.0
 """How long anything here may take before it has failed."""
@@ -103,7 +105,7 @@ def end(process: subprocess.Popen[Any]) -> None:
         process.wait()
 
 
-def wait_until(happened: Callable[[], Any], what: str, seconds: float = SECONDS) -> Any:
+def wait_until(happened: Callable[[], T], what: str, seconds: float = SECONDS) -> T:
     """What ``happened`` returns, as soon as that is true."""
     deadline = time.monotonic() + seconds
     while not (result := happened()):
@@ -125,10 +127,16 @@ def _free_port() -> int:
             return port
 
 
-def _answers(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.settimeout(1)
-        return probe.connect_ex((LOOPBACK, port)) == 0
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until somebody listens at ``port``, or ``process`` has ended: whether it lives."""
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex((LOOPBACK, port)) == 0
+
+    wait_until(lambda: process.poll() is not None or answers(), f"port {port} answers", START_SECONDS)
+    return process.poll() is None
 
 
 @contextmanager
@@ -137,8 +145,7 @@ def served(command: Callable[[int], Sequence[str]], log: Path, **options: Any) -
     for attempt in range(3):
         port = _free_port()
         with started(command(port), log, **options) as process:
-            wait_until(lambda: process.poll() is not None or _answers(port), f"{command(port)[0]} listens", START_SECONDS)
-            if process.poll() is None:
+            if _listens(process, port):
                 yield port
                 assert process.poll() is None, f"the server has ended: {log.read_text()}"
                 return
@@ -148,12 +155,16 @@ def served(command: Callable[[int], Sequence[str]], log: Path, **options: Any) -
 
 def announced(log: Path, pattern: str) -> re.Match[str]:
     """What a program says when it is ready, such as the port that it was given."""
-    return wait_until(lambda: re.search(pattern, log.read_text()), f"{pattern!r} is said", START_SECONDS)
+    said_so = wait_until(lambda: re.search(pattern, log.read_text()), f"{pattern!r} is said", START_SECONDS)
+    assert said_so is not None
+    return said_so
 
 
 def said(command: Sequence[str], stdin: bytes = b"", **options: Any) -> bytes:
     """What ``command`` writes when it is given ``stdin``; it must end by itself, in time, and well."""
-    done = subprocess.run(command, input=stdin, capture_output=True, timeout=START_SECONDS, **options)
+    done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        command, input=stdin, capture_output=True, timeout=START_SECONDS, **options
+    )
     assert done.returncode == 0, done.stderr.decode()
     return done.stdout
 

@@ -90,9 +90,7 @@ def test_subscriber_receives_all_that_another_connection_publishes_in_order(mosq
 
 def test_acknowledgements_come_between_the_messages_and_none_is_lost(connection):
     subscribe(connection, "t")
-    connection.send_many(
-        packet(PUBLISH | 2, text("t"), number.to_bytes(2), b"x" * number) for number in range(1, 101)
-    )
+    connection.send_many(packet(PUBLISH | 2, text("t"), number.to_bytes(2), b"x" * number) for number in range(1, 101))
     got = [connection.receive() for _ in range(200)]
     assert [frame for frame in got if frame[0] == PUBACK] == [packet(PUBACK, n.to_bytes(2)) for n in range(1, 101)]
     assert [published(frame)[1] for frame in got if frame[0] != PUBACK] == [b"x" * n for n in range(1, 101)]

@@ -15,7 +15,7 @@ import pytest
 from framing import ConnectionClosed, FixedSize, FrameTooLarge, Wire, presets
 from framing.drivers import blocking
 
-from .programs import LOOPBACK, SECONDS, directory, found, said, served
+from .programs import LOOPBACK, SECONDS, announced, directory, found, said, served
 
 WIRE = Wire(presets.postgres())
 startup = presets.postgres_startup()
@@ -94,6 +94,7 @@ def postgresql() -> Iterator[tuple[int, str]]:
         }
         command = [postgres, "-D", str(data), *(f"--{name}={value}" for name, value in settings.items())]
         with served(lambda port: [*command, f"--port={port}"], place / "log", cwd=place, **user) as port:
+            announced(place / "log", "ready to accept connections")  # it listens before that, and refuses everybody
             yield port, str(place / f".s.PGSQL.{port}")
         shutil.rmtree(data)
 
