@@ -467,8 +467,8 @@ class Channel(Generic[T]):
         self._now = now
         if moved:
             self._moved = self._heard = now
-        if not self._decoder.buffered or self._decoder.pending:
-            # Held bytes that are pending are whole frames that wait for us, not for the peer.
+        if not self._decoder.inside:
+            # Bytes that are pending are whole frames that wait for us, not for the peer.
             self._began = None
         elif whole or self._began is None:
             self._began = now

@@ -19,6 +19,7 @@ from framing import (
     EncodeError,
     FrameTooLarge,
     LengthPrefixed,
+    Lines,
     Netstring,
     Timeout,
     TruncatedFrame,
@@ -373,3 +374,12 @@ def test_an_error_that_is_raised_again_does_not_grow_a_traceback():
             channel.receive(b"x")
         depths.append(len(caught.traceback))
     assert len(set(depths)) == 1
+
+
+def test_the_frame_deadline_covers_a_frame_that_is_being_skipped() -> None:
+    channel = Channel(Wire(Lines(max_frame=4, on_oversize="skip")), frame_timeout=5.0)
+    for second in range(5):
+        assert channel.receive(b"xxxxxxxx", float(second)) == []
+    assert channel.deadline == 5.0
+    with pytest.raises(Timeout, match="did not complete it"):
+        channel.expire(5.0)

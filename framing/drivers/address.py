@@ -1,6 +1,7 @@
 """Addresses: what a driver connects to and listens at, read once, and the sockets made from them.
 
-An address is written as ``(host, port)``, as ``"tcp://host:port"`` (IPv6 in brackets: ``"tcp://[::1]:9000"``), or as
+An address is written as ``(host, port)``, as ``"tcp://host:port"`` (IPv6 in brackets: ``"tcp://[::1]:9000"``), as
+``"tls://host:port"``, which is TCP with TLS on it, as ``"udp://host:port"`` for datagrams, or as
 ``"unix:/path/to/socket"`` (``"unix:@name"`` is Linux's abstract namespace). `Address` is what all of them are read into;
 ``str(address)`` writes it as a URL again.
 
@@ -17,7 +18,7 @@ import socket
 import stat
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 
@@ -29,25 +30,33 @@ __all__ = [
     "AddressLike",
     "close_listener",
     "connect",
+    "keep_alive",
     "listen",
     "local_address",
     "no_delay",
     "peer_address",
     "peer_of",
+    "reserve",
     "resolve",
 ]
 
 LONGEST_PATH = 107 if sys.platform == "linux" else 103
 """The most bytes that the system's sockaddr_un holds in front of its NUL."""
 
-_EXAMPLES = '("127.0.0.1", 9000), "tcp://127.0.0.1:9000", "tcp://[::1]:9000" or "unix:/run/app.sock"'
+_EXAMPLES = (
+    '("127.0.0.1", 9000), "tcp://127.0.0.1:9000", "tcp://[::1]:9000", "tls://example.org:9000", '
+    '"udp://127.0.0.1:9000" or "unix:/run/app.sock"'
+)
+
+_WITH_PORTS = ("tcp", "tls", "udp")
+"""The schemes of addresses that have a host and a port."""
 
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a server listens or a peer is. ``scheme`` is ``"tcp"`` (with ``host``, ``port``) or ``"unix"`` (``path``).
+    """Where a server listens or a peer is.
 
-    The ``path`` of an abstract socket begins with a NUL; an unnamed unix socket, as a client's is, has an empty one.
+    ``scheme`` is ``"tcp"``, ``"tls"`` or ``"udp"`` (with ``host`` and ``port``), or ``"unix"`` (with ``path``). The ``path`` of an abstract socket begins with a NUL; an unnamed unix socket, as a client's is, has an empty one.
     """
 
     scheme: str
@@ -91,26 +100,26 @@ class Address:
             raise ValueError(f"the address {url!r} has no scheme; give {_EXAMPLES}")
         if scheme == "unix":
             return cls("unix", path=_check_path(rest.removeprefix("//"), url))
-        if scheme != "tcp" or not rest.startswith("//"):
-            raise ValueError(f"the address {url!r} is neither tcp://host:port nor unix:/path; give {_EXAMPLES}")
+        if scheme not in _WITH_PORTS or not rest.startswith("//"):
+            raise ValueError(f"the address {url!r} is neither tcp://, tls:// or udp:// nor unix:/path; give {_EXAMPLES}")
         place = rest[2:].removesuffix("/")
         if place.startswith("["):
             host, bracket, behind = place[1:].partition("]")
             if not bracket or not host or (behind and not behind.startswith(":")):
-                raise ValueError(f"the brackets in {url!r} do not enclose an IPv6 address; write tcp://[::1]:9000")
+                raise ValueError(f"the brackets in {url!r} do not enclose an IPv6 address; write {scheme}://[::1]:9000")
             port = behind[1:]
         else:
             host, _, port = place.rpartition(":")
             if ":" in host:
-                raise ValueError(f"the IPv6 address in {url!r} needs brackets; write tcp://[{host}]:{port}")
+                raise ValueError(f"the IPv6 address in {url!r} needs brackets; write {scheme}://[{host}]:{port}")
             if not host and ":" not in place:
-                raise ValueError(f"the address {url!r} has no port; write tcp://{place or '127.0.0.1'}:9000")
+                raise ValueError(f"the address {url!r} has no port; write {scheme}://{place or '127.0.0.1'}:9000")
         if any(mark in host for mark in "/@?#") or any(letter.isspace() for letter in host):
-            raise ValueError(f"the host {host!r} in {url!r} is none; write tcp://host:port and nothing behind")
+            raise ValueError(f"the host {host!r} in {url!r} is none; write {scheme}://host:port and nothing behind")
         if not (port.isascii() and port.isdigit() and len(port) <= 5):
             what = f"the port {port!r} in {url!r} is no number" if port else f"the address {url!r} has no port"
-            raise ValueError(f"{what}; write tcp://{f'[{host}]' if ':' in host else host}:9000")
-        return cls("tcp", host, _check_port(int(port), url))
+            raise ValueError(f"{what}; write {scheme}://{f'[{host}]' if ':' in host else host}:9000")
+        return cls(scheme, host, _check_port(int(port), url))
 
 
 AddressLike: TypeAlias = Address | str | tuple[str, int] | tuple[str, int, int, int]
@@ -136,8 +145,14 @@ def _check_path(path: str, url: str) -> str:
 
 
 def peer_address(raw: Any, fallback: Address) -> Address:
-    """What the socket module calls a peer, as an address; ``fallback`` for unix peers, which have no name."""
-    return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else fallback
+    """What the socket module calls a peer, as an address; ``fallback`` for unix peers, which have no name.
+
+    The scheme is the fallback's: who is connected to ``tls://…`` speaks TLS.
+    """
+    if not isinstance(raw, tuple):
+        return fallback
+    address = Address.parse(cast("tuple[str, int]", raw))
+    return replace(address, scheme=fallback.scheme) if fallback.scheme in _WITH_PORTS else address
 
 
 def peer_of(sock: socket.socket) -> Address | None:
@@ -164,11 +179,23 @@ def no_delay(sock: socket.socket) -> None:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
+def keep_alive(sock: socket.socket) -> None:
+    """Set SO_KEEPALIVE where ``sock`` is TCP: the system probes a peer that says nothing, after hours on most systems.
+
+    A `framing.Heartbeat` finds out in seconds, and asks the peer's program, where this asks only its system.
+    """
+    if sock.family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):  # as in no_delay
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+
+
 def connect(address: Address, timeout: float | None) -> socket.socket:
     """A connected stream socket; ``timeout`` seconds are for all the addresses of the name together.
 
-    Raises `ConnectionRefused`, `ConnectionFailed` or `Timeout`: of the last address tried, with the others as notes.
+    Raises `ConnectionRefused`, `ConnectionFailed` or `Timeout`: of the last address tried, with the others as notes;
+    ValueError for ``udp://``. A ``tls://`` address gives the socket below the TLS, which is the caller's to add.
     """
+    _refuse_datagrams(address)
     end = None if timeout is None else time.monotonic() + timeout
     targets = resolve(address)
     failures: list[str] = []
@@ -213,12 +240,20 @@ def _targets(address: Address, *, passive: bool) -> list[tuple[int, int, int, An
             raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
         return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)]
     flags = socket.AI_PASSIVE if passive else 0
+    kind = socket.SOCK_DGRAM if address.scheme == "udp" else socket.SOCK_STREAM
     try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=socket.SOCK_STREAM, flags=flags)
+        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=flags)
     except UnicodeError as error:
         # A label that is empty, or longer than 63 letters, fails in the codec before anybody is asked.
         raise socket.gaierror(socket.EAI_NONAME, f"this can be no host name ({error})") from error
     return [(family, kind, proto, target) for family, kind, proto, _, target in found]
+
+
+def _refuse_datagrams(address: Address) -> None:
+    if address.scheme == "udp":
+        raise ValueError(
+            f"{address} is for datagrams, and this is a driver of streams; write tcp://, or use the datagram driver"
+        )
 
 
 def listen(address: Address, backlog: int = socket.SOMAXCONN, *, reuse_port: bool = False) -> socket.socket:
@@ -227,12 +262,28 @@ def listen(address: Address, backlog: int = socket.SOMAXCONN, *, reuse_port: boo
     With ``reuse_port`` several processes may listen at the port, and the system spreads the connections over them.
 
     A socket file that nobody listens at is replaced; one that somebody listens at, or a file that is no socket, is left
-    alone and refused. Raises `ConnectionFailed`.
+    alone and refused. Raises `ConnectionFailed`; ValueError for ``udp://``.
     """
+    return _bound(address, backlog, reuse_port=reuse_port)
+
+
+def reserve(address: Address) -> socket.socket:
+    """A socket that holds the port of ``address`` without listening, for servers that `listen` there with ``reuse_port``.
+
+    So several processes agree on the port that the system chose for port 0, and nobody else gets it while they start.
+    Raises as `listen`.
+    """
+    if address.scheme == "unix":
+        raise ValueError(f"{address}: only a TCP port can be shared by several processes; give a tcp:// or tls:// address")
+    return _bound(address, None, reuse_port=True)
+
+
+def _bound(address: Address, backlog: int | None, *, reuse_port: bool) -> socket.socket:
+    _refuse_datagrams(address)
     try:
         if address.scheme == "unix" and not address.path.startswith("\0"):
             _clear_path(address)
-        if address.scheme == "tcp" and not address.host and socket.has_dualstack_ipv6():
+        if address.scheme != "unix" and not address.host and socket.has_dualstack_ipv6():
             with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
                 return _bind(socket.AF_INET6, ("::", address.port), backlog, dual=True, reuse_port=reuse_port)
         last: OSError = OSError("no address")
@@ -248,7 +299,7 @@ def listen(address: Address, backlog: int = socket.SOMAXCONN, *, reuse_port: boo
         raise translate(error, address, "listening at") from error
 
 
-def _bind(family: int, target: Any, backlog: int, *, dual: bool = False, reuse_port: bool = False) -> socket.socket:
+def _bind(family: int, target: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix":
@@ -260,7 +311,8 @@ def _bind(family: int, target: Any, backlog: int, *, dual: bool = False, reuse_p
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0 if dual else 1)
         sock.bind(target)
-        sock.listen(backlog)
+        if backlog is not None:
+            sock.listen(backlog)
         sock.setblocking(False)
     except BaseException:
         sock.close()

@@ -340,7 +340,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     def _say_eof(self) -> None:
         if not self._asked and self.transport is not None and not self._secure and not self.transport.is_closing():
             self._asked = True
-            self.transport.write_eof()
+            with contextlib.suppress(OSError):  # a peer that is gone already; the next read tells it
+                self.transport.write_eof()
 
     def pause_writing(self) -> None:
         """The transport has more than the high-water mark."""

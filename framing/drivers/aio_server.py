@@ -15,6 +15,7 @@ import socket
 import threading
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
@@ -426,7 +427,7 @@ class Server(Generic[T]):
         self._sessions.add(session)
         task = self._loop.create_task(self._greet(sock, session))
         self._tasks.add(task)
-        task.add_done_callback(self._greeted)
+        task.add_done_callback(partial(self._greeted, sock, session))
 
     async def _greet(self, sock: socket.socket, session: _Session[T]) -> None:
         """Make the transport; with TLS, shake hands."""
@@ -438,17 +439,18 @@ class Server(Generic[T]):
                 "ssl_handshake_timeout": self.handshake_timeout,
                 "ssl_shutdown_timeout": self.drain_timeout,
             }
-        try:
-            await self._loop.connect_accepted_socket(lambda: session, sock, **tls)
-        except _RAISED as error:  # TLS has many ways to fail
+        await self._loop.connect_accepted_socket(lambda: session, sock, **tls)
+
+    def _greeted(self, sock: socket.socket, session: _Session[T], task: asyncio.Task[None]) -> None:
+        """Clear up where there was no greeting: TLS has many ways to fail, and a task may be cancelled before it begins."""
+        self._tasks.discard(task)
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
             logger.info("%s: the connection is closed: %r", session.address, error)
             session.abort()
             if session.transport is None:
                 sock.close()
                 self.finished(session)
-
-    def _greeted(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
         self._look()
 
     def finished(self, session: _Session[T]) -> None:

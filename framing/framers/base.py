@@ -166,6 +166,12 @@ class Framer:
         )
 
 
+def _goes_on(memo: Memo) -> bool:
+    """Whether a kernel that said ``memo`` is inside a frame."""
+    # Asked by identity and equality, for a memo need not hash.
+    return memo is not None and memo != HUNTING
+
+
 class Decoder(Generic[M]):
     """Chunks in, messages out: one direction of one stream.
 
@@ -238,6 +244,11 @@ class Decoder(Generic[M]):
         return self._refused is not None or (bool(self._held) and len(self._held) >= self._need)
 
     @property
+    def inside(self) -> bool:
+        """Whether a frame has begun and is not complete, also where it is being skipped, and nothing of it is held."""
+        return not self.pending and (self.buffered > 0 or _goes_on(self._memo))
+
+    @property
     def skipped(self) -> int:
         """How many bad frames were passed over (``on_oversize="skip"``, ``on_corrupt="skip"``)."""
         return self._skipped
@@ -287,7 +298,7 @@ class Decoder(Generic[M]):
             messages = self._take(self._release(), 0, 0, messages)
             if self._stopped():
                 return messages
-        if self._held or self._memo not in {None, HUNTING}:
+        if self._held or _goes_on(self._memo):
             return self._fail(self._truncated(), messages)
         return messages
 

@@ -18,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -51,7 +51,8 @@ Run = Callable[[Main], None]
 
 
 def descriptors() -> int:
-    return len(os.listdir("/proc/self/fd")) if os.path.isdir("/proc/self/fd") else 0
+    held = Path("/proc/self/fd")
+    return len(list(held.iterdir())) if held.exists() else 0
 
 
 def new_loop(kind: str) -> asyncio.AbstractEventLoop:
@@ -133,10 +134,11 @@ class Stranger:
         self.sock = socket.socket()
         if receive_buffer:
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.sock.setblocking(False)
         self.address = address
 
-    async def __aenter__(self) -> Stranger:
+    async def __aenter__(self) -> Self:
         self.loop = asyncio.get_running_loop()
         await self.loop.sock_connect(self.sock, (self.address.host, self.address.port))
         return self
@@ -328,7 +330,8 @@ def test_what_tasks_send_in_one_turn_of_the_loop_leaves_in_one_write(run: Run) -
 
 def test_a_broadcast_encodes_once(run: Run) -> None:
     class Room:
-        peers: set[Any] = set()
+        def __init__(self) -> None:
+            self.peers: set[Any] = set()
 
         def opened(self, peer: Any) -> None:
             self.peers.add(peer)
@@ -576,7 +579,9 @@ def test_a_refused_payload_is_raised_in_its_place_and_the_stream_goes_on(run: Ru
     async def main() -> None:
         async with conversation() as (connection, stranger):
             bad = LengthPrefixed(4).encode(b"{oops")
-            await stranger.send(WIRE.encode(1) + WIRE.encode(2) + bad + WIRE.encode(3) + bad + bad + WIRE.encode(4) + bad)
+            await stranger.send(
+                WIRE.encode(1) + WIRE.encode(2) + bad + WIRE.encode(3) + bad + bad + WIRE.encode(4) + bad
+            )
             stranger.sock.shutdown(socket.SHUT_WR)
             got: list[Any] = []
             with pytest.raises(ConnectionClosed):
@@ -788,7 +793,9 @@ def test_a_refused_payload_ends_the_connection_of_a_server_behind_the_replies(ru
     run(main)
 
 
-@pytest.mark.parametrize("talk", [b"GET / HTTP/1.1\r\n\r\n" * 10_000, b"\x16\x03\x01\x02\x00\x01\x00", b"\xff" * 300_000])
+@pytest.mark.parametrize(
+    "talk", [b"GET / HTTP/1.1\r\n\r\n" * 10_000, b"\x16\x03\x01\x02\x00\x01\x00", b"\xff" * 300_000]
+)
 def test_who_talks_another_protocol_is_shown_out_and_harms_nobody(run: Run, talk: bytes) -> None:
     service = Echo()
 
@@ -1212,7 +1219,7 @@ def test_tls_carries_messages_at_full_load(run: Run, contexts: Contexts) -> None
 def test_tls_checks_the_name_of_the_server(run: Run, contexts: Contexts) -> None:
     async def main() -> None:
         async with aio.serve(LOCAL, WIRE, Echo(), ssl_context=contexts[0]) as server:
-            with pytest.raises(ConnectionFailed, match="[Hh]ostname"):
+            with pytest.raises(ConnectionFailed, match="ostname"):
                 await aio.connect(server.address, WIRE, ssl_context=contexts[1], server_hostname="example.org")
             async with aio.connect(
                 server.address, WIRE, ssl_context=contexts[1], server_hostname="localhost"

@@ -44,12 +44,16 @@ WIRE = Wire(LengthPrefixed(4), JSON())
 PEM = Path(__file__).with_name("localhost.pem")
 
 
+def descriptors() -> int:
+    opened = Path("/proc/self/fd")
+    return len(list(opened.iterdir())) if opened.exists() else 0
+
+
 @pytest.fixture(autouse=True)
 def _no_descriptor_is_leaked() -> Iterator[None]:
-    before = len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+    before = descriptors()
     yield
-    after = len(os.listdir("/proc/self/fd")) if before else 0
-    assert after == before
+    assert descriptors() == before
 
 
 @contextlib.contextmanager
@@ -481,12 +485,16 @@ def test_a_frame_that_drips_is_over_at_its_deadline() -> None:
         assert connection.deadline is None
         frame = WIRE.encode("x" * 50)
         began = time.monotonic()
-        with pytest.raises(Timeout, match="did not complete it in 0.1 s"):
+
+        def drip() -> None:
             for index in range(50):
                 peer.sendall(frame[index : index + 1])
                 connection.handle(READ)
                 connection.expire()
                 time.sleep(0.01)
+
+        with pytest.raises(Timeout, match=r"did not complete it in 0\.1 s"):
+            drip()
         assert 0.09 < time.monotonic() - began < 0.4
         with pytest.raises(Timeout):
             connection.handle(READ)
@@ -598,9 +606,8 @@ def test_a_peer_that_does_not_speak_tls_is_told_apart() -> None:
     near.setblocking(False)
     with far, Connection(server.wrap_socket(near, server_side=True, do_handshake_on_connect=False), WIRE) as connection:
         far.sendall(WIRE.encode("plain text") * 20)
-        with pytest.raises(FramingError, match="shaking hands"):
-            for _ in range(5):
-                connection.handle(ready(connection))
+        _, raised = turns(connection)
+        assert ["shaking hands" in str(error) for error in raised] == [True]
         assert connection.interest == 0
 
 

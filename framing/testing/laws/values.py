@@ -42,7 +42,7 @@ def values(court: Court, value: Any) -> None:
             twins.append(("pickle", pickle.loads(pickle.dumps(value))))  # noqa: S301 -- it was pickled one call before
         else:
             # The rest of it: a class inside a function can be no part of a pickle, whatever its values are.
-            pickle.dumps([option for option in options.values() if len(_parts(option)) == 1])
+            pickle.dumps([option for option in options.values() if not any(map(is_dataclass, _parts(option)))])
     except Exception as error:  # noqa: BLE001 -- whatever it raises, the value cannot be copied
         court.broken(9, f"{name} cannot be replaced, copied or pickled", expected=value, got=describe(error))
     for how, twin in twins:
@@ -63,7 +63,7 @@ def _parts(value: Any) -> list[Any]:
     return [value, *(part for one in inner for part in _parts(one) if is_dataclass(part))]
 
 
-def _importable(value: Any) -> bool:
+def _importable(value: object) -> bool:
     """Whether pickle finds the value's class by its name; a class inside a function has none."""
     kind = type(value)
     found: Any = sys.modules.get(kind.__module__)
