@@ -7,7 +7,7 @@ A `Wire` is what two peers agree on: a framer, layers, a codec. Its decoder take
 
 from __future__ import annotations
 
-from framing.channel import Channel
+from framing.channel import Channel, Heartbeat
 from framing.codecs import CBOR, JSON, Codec, MessagePack, Raw, Struct, Text
 from framing.errors import (
     ConnectionClosed,
@@ -70,6 +70,7 @@ __all__ = [
     "FrameTooLarge",
     "Framer",
     "FramingError",
+    "Heartbeat",
     "Layer",
     "LengthField",
     "LengthPrefixed",

@@ -343,6 +343,11 @@ class Channel(Generic[T]):
         return self._decoder.buffered
 
     @property
+    def inside(self) -> bool:
+        """Whether a frame has begun and is not complete, also where it is being skipped, and nothing of it is held."""
+        return self._decoder.inside
+
+    @property
     def unconsumed(self) -> bytes:
         """The received bytes that belong to no message yet: what an upgrade in mid-stream must hand over, or refuse."""
         return self._decoder.unconsumed
@@ -496,6 +501,8 @@ class Channel(Generic[T]):
         self._now = now
         beat = self.heartbeat
         if beat is not None and self._may_send and now >= self._spoke + beat.interval:
+            # Nobody looked meanwhile, so the peer was not asked: only from here on is its silence its own.
+            self._heard = min(self._heard + now - (self._spoke + beat.interval), now)
             self._spoke = now
             # Behind bytes that still wait for the peer a ping would tell it nothing, and one a second would pile up.
             if not self._queued:

@@ -11,7 +11,7 @@
     ├── ConnectionClosed     ConnectionError  the stream ended cleanly; there is nothing more to receive
     ├── ConnectionFailed     ConnectionError  the connection could not be made, or broke
     │   ├── ConnectionRefused    ConnectionRefusedError
-    │   └── ConnectionReset      ConnectionResetError
+    │   └── ConnectionReset      ConnectionResetError, BrokenPipeError, ConnectionAbortedError
     └── Timeout              TimeoutError     the time given ran out; what was received is kept
 
 Each carries its numbers as attributes, pickles with them, and says in its text what to do next.
@@ -185,8 +185,11 @@ class ConnectionRefused(ConnectionFailed, ConnectionRefusedError):
     """Nobody listens at the address."""
 
 
-class ConnectionReset(ConnectionFailed, ConnectionResetError):
-    """The peer dropped the connection without ending the stream."""
+class ConnectionReset(ConnectionFailed, ConnectionResetError, BrokenPipeError, ConnectionAbortedError):
+    """The peer dropped the connection without ending the stream.
+
+    Which of its three builtins the system reports depends on who noticed first, so it is all of them.
+    """
 
 
 class Timeout(FramingError, TimeoutError):

@@ -51,10 +51,21 @@ def test_silence_fails_the_channel() -> None:
 
 def test_anything_heard_is_a_sign_of_life() -> None:
     channel = Channel(WIRE, heartbeat=Heartbeat("ping", interval=10))
+    channel.expire(10)
     channel.receive(WIRE.encode("x")[:3], 19)
-    channel.expire(38.9)
+    for now in (20.0, 30.0, 38.9):
+        channel.expire(now)
     with pytest.raises(Timeout):
         channel.expire(39)
+
+
+def test_a_peer_that_was_not_asked_because_nobody_looked_has_its_time_to_answer() -> None:
+    channel = Channel(WIRE, heartbeat=Heartbeat("ping", interval=10))
+    channel.expire(1000)
+    assert written(channel, 1000) == ["ping"]
+    assert channel.deadline == 1010
+    with pytest.raises(Timeout):
+        channel.expire(1010)
 
 
 def test_the_heartbeats_own_messages_never_reach_the_caller() -> None:

@@ -56,7 +56,8 @@ _WITH_PORTS = ("tcp", "tls", "udp")
 class Address:
     """Where a server listens or a peer is.
 
-    ``scheme`` is ``"tcp"``, ``"tls"`` or ``"udp"`` (with ``host`` and ``port``), or ``"unix"`` (with ``path``). The ``path`` of an abstract socket begins with a NUL; an unnamed unix socket, as a client's is, has an empty one.
+    ``scheme`` is ``"tcp"``, ``"tls"`` or ``"udp"`` (with ``host`` and ``port``), or ``"unix"`` (with ``path``). The
+    ``path`` of an abstract socket begins with a NUL; an unnamed unix socket, as a client's is, has an empty one.
     """
 
     scheme: str
@@ -101,7 +102,9 @@ class Address:
         if scheme == "unix":
             return cls("unix", path=_check_path(rest.removeprefix("//"), url))
         if scheme not in _WITH_PORTS or not rest.startswith("//"):
-            raise ValueError(f"the address {url!r} is neither tcp://, tls:// or udp:// nor unix:/path; give {_EXAMPLES}")
+            raise ValueError(
+                f"the address {url!r} is neither tcp://, tls:// or udp:// nor unix:/path; give {_EXAMPLES}"
+            )
         place = rest[2:].removesuffix("/")
         if place.startswith("["):
             host, bracket, behind = place[1:].partition("]")
@@ -274,7 +277,9 @@ def reserve(address: Address) -> socket.socket:
     Raises as `listen`.
     """
     if address.scheme == "unix":
-        raise ValueError(f"{address}: only a TCP port can be shared by several processes; give a tcp:// or tls:// address")
+        raise ValueError(
+            f"{address}: only a TCP port can be shared by several processes; give a tcp:// or tls:// address"
+        )
     return _bound(address, None, reuse_port=True)
 
 
@@ -299,7 +304,9 @@ def _bound(address: Address, backlog: int | None, *, reuse_port: bool) -> socket
         raise translate(error, address, "listening at") from error
 
 
-def _bind(family: int, target: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False) -> socket.socket:
+def _bind(
+    family: int, target: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False
+) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix":

@@ -28,12 +28,14 @@ from collections.abc import AsyncIterator, Iterable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from framing.channel import Channel, State
+from framing.channel import Channel, Heartbeat, State
 from framing.drivers.address import Address, AddressLike, no_delay, resolve
+from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.aio_link import DRAIN_SECONDS, SHORT_LINGER, AsyncLink
 from framing.drivers.aio_server import Server, serve
 from framing.drivers.failures import translate
 from framing.drivers.opening import Opening
+from framing.drivers.tls import client_tls
 from framing.errors import ConnectionClosed, ConnectionFailed, DecodeError, FramingError
 from framing.wire import Wire
 
@@ -308,26 +310,33 @@ def connect(
     idle_timeout: float | None = None,
     high_water: int = 1 << 16,
     low_water: int = 1 << 14,
+    keep_alive: bool = False,
+    heartbeat: Heartbeat[T] | None = None,
 ) -> Opening[Connection[T]]:
     """Connect to ``address``: ``(host, port)``, ``"tcp://host:port"`` or ``"unix:/path"``. Every address is tried.
 
     ``async with`` it, or await it. ``timeout``, in seconds, is for looking up the name, connecting and the TLS handshake
-    together. With ``ssl_context`` it speaks TLS; the certificate is held against ``server_hostname``, or else the host of
-    ``address``. ``frame_timeout`` and ``idle_timeout`` fail the connection as `framing.Channel` says; the water marks,
-    in bytes, bound what waits in each direction.
+    together. With ``ssl_context``, or to a ``tls://`` address, it speaks TLS; the certificate is held against
+    ``server_hostname``, or else the host of ``address``.
+
+    ``frame_timeout`` and ``idle_timeout``, in seconds, fail the connection as `framing.Channel` says; the water marks, in
+    bytes, bound what waits in each direction. ``keep_alive`` has the system, ``heartbeat`` this driver, look whether a
+    silent peer is still there.
 
     Raises `framing.ConnectionRefused`, `framing.ConnectionFailed` or `framing.Timeout`.
     """
     where = Address.parse(address)
+    if where.scheme == "udp":
+        raise ValueError(f"{where} is for datagrams, and this is a driver of streams; write tcp://")
+    context, hostname = client_tls(where, ssl_context, server_hostname)
     if timeout is not None and not timeout >= 0:
         raise ValueError(f"timeout is {timeout!r}; give seconds, or None to wait as long as it takes")
-    if server_hostname is not None and ssl_context is None:
-        raise ValueError("server_hostname is for TLS; give an ssl_context too")
     options: dict[str, Any] = {
         "frame_timeout": frame_timeout,
         "idle_timeout": idle_timeout,
         "high_water": high_water,
         "low_water": low_water,
+        "heartbeat": heartbeat,
     }
     Channel(wire, **options)  # wrong options are told here
 
@@ -336,12 +345,14 @@ def connect(
         try:
             async with asyncio.timeout(timeout):
                 sock = await _connected(where)
+                if keep_alive:
+                    set_keep_alive(sock)
                 link = _Inbox(Channel(wire, now=loop.time(), **options), where)
                 tls: dict[str, Any] = {}
-                if ssl_context is not None:
+                if context is not None:
                     tls = {
-                        "ssl": ssl_context,
-                        "server_hostname": where.host if server_hostname is None else server_hostname,
+                        "ssl": context,
+                        "server_hostname": hostname or "",
                         "ssl_shutdown_timeout": DRAIN_SECONDS,
                     }
                 opener = loop.create_unix_connection if where.scheme == "unix" else loop.create_connection

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import socket
+import ssl
 import threading
 from typing import Generic, TypeVar, cast
 
@@ -17,7 +18,7 @@ from framing.channel import Channel
 from framing.drivers.accepting import LINGER
 from framing.drivers.address import Address
 from framing.drivers.failures import translate
-from framing.errors import ConnectionFailed, FramingError, Timeout
+from framing.errors import ConnectionFailed, ConnectionReset, FramingError, Timeout
 
 __all__ = ["DRAIN_SECONDS", "SHORT_LINGER", "AsyncLink"]
 
@@ -148,8 +149,10 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if self.lost:
             return
         if not self._ending and not self.eof and self.failure is None:
-            if exc is None:
-                self._take_eof()  # TLS can end without a word
+            if exc is None and self._secure:
+                exc = self._cut_off()
+            elif exc is None:
+                self._take_eof()
             else:
                 self._rescue()
         self.lost = True
@@ -160,12 +163,13 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self.channel.close()
             self.channel.drop()
         else:
-            error = (
-                translate(exc, self.address, "talking to")
-                if isinstance(exc, OSError)
-                else ConnectionFailed(f"talking to {self.address}: {exc!r}", address=self.address)
-            )
-            error.__cause__ = exc
+            if isinstance(exc, FramingError):
+                error = exc
+            elif isinstance(exc, OSError):
+                error = translate(exc, self.address, "talking to")
+            else:
+                error = ConnectionFailed(f"talking to {self.address}: {exc!r}", address=self.address)
+                error.__cause__ = exc
             self.channel.lost(error)
             self.failure = self.failure or error
         self._blocked = False
@@ -246,6 +250,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
                 self.troubled(error)
         if channel.frame_timeout is not None and channel.may_receive and channel.buffered:
             self._arm(now + channel.frame_timeout)
+        if channel.heartbeat is not None and channel.queued:
+            self.schedule()  # the answer to a ping
 
     def _throw_away(self, nbytes: int) -> None:
         self._thrown += nbytes
@@ -258,8 +264,30 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self.eof = True
             # Nothing more is to come from either: the transport writes what it has, and closes itself.
             return bool(self.channel.queued) and not self._secure
+        if self._secure and not self._heard_the_end():
+            self.eof = True
+            self.troubled(self._cut_off())
+            return False
         self._take_eof()
         return not self._secure
+
+    def _heard_the_end(self) -> bool:
+        """Whether TLS has ended by its own word: asyncio tells us no difference, but the TLS object, asked for more, does."""
+        assert self.transport is not None
+        try:
+            self.transport.get_extra_info("ssl_object").read(1)
+        except ssl.SSLWantReadError:
+            return False
+        except (OSError, ValueError):
+            return True
+        return True
+
+    def _cut_off(self) -> ConnectionReset:
+        return ConnectionReset(
+            f"{self.address}: the connection ended without TLS's own end (close_notify): the peer broke off, or "
+            "somebody between cut it short; what came is whole, but more may have been meant to come: connect again",
+            address=self.address,
+        )
 
     def _take_eof(self) -> None:
         channel = self.channel
@@ -286,7 +314,13 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         """Read again."""
         if self._deaf and self.transport is not None and not self.transport.is_closing():
             self._deaf = False
-            limits = [limit for limit in (self.channel.frame_timeout, self.channel.idle_timeout) if limit is not None]
+            beat = self.channel.heartbeat
+            interval = None if beat is None else beat.interval
+            limits = [
+                limit
+                for limit in (self.channel.frame_timeout, self.channel.idle_timeout, interval)
+                if limit is not None
+            ]
             if limits:
                 self._grace = self.loop.time() + min(limits)
                 self._arm(self._grace)
@@ -436,16 +470,29 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
                 return
             self._slow_from = self._taken
             self._slow_until = now + self.slow_timeout
-        # A frame whose rest is not read by us is not late, nor is a peer idle who waits for us.
-        deadline = None if self._deaf else self.channel.deadline
-        if deadline is not None and now >= (deadline := max(deadline, self._grace)):
+        if self._deaf:
+            # A frame whose rest is not read by us is not late, nor is a peer silent whom we do not hear.
+            deadline = self._beat(now)
+        elif (deadline := self.channel.deadline) is not None and now >= (deadline := max(deadline, self._grace)):
             try:
                 self.channel.expire(now)
             except FramingError as error:
                 self.troubled(error)
                 return
+            self.flush()
+            deadline = self.channel.deadline
         if deadline is not None or self._slow_until != _NEVER:
             self._arm(min(_NEVER if deadline is None else deadline, self._slow_until))
+
+    def _beat(self, now: float) -> float | None:
+        """Send the heartbeat while nothing is read, for the peer hears us still; when to do so again."""
+        beat = self.channel.heartbeat
+        if beat is None or not self.channel.may_send:
+            return None
+        if not self.queued:
+            self.channel.send(beat.ping)
+            self.flush()
+        return now + beat.interval
 
     def _look_at_end(self, now: float) -> None:
         assert self.transport is not None

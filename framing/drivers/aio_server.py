@@ -19,7 +19,7 @@ from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
-from framing.channel import Channel
+from framing.channel import Channel, Heartbeat
 from framing.drivers.accepting import ACCEPT_PAUSE, LINGER, accept_some
 from framing.drivers.address import (
     Address,
@@ -30,8 +30,10 @@ from framing.drivers.address import (
     no_delay,
     peer_address,
 )
+from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.aio_link import DRAIN_SECONDS, SHORT_LINGER, AsyncLink
 from framing.drivers.service import Handlers, Service
+from framing.drivers.tls import server_tls
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
@@ -218,13 +220,14 @@ class Server(Generic[T]):
 
     ``max_connections``: above it, nobody is accepted until somebody leaves. Seconds, None for no limit: ``frame_timeout``
     from a frame's first byte to its last; ``idle_timeout`` without a byte in either direction; ``handshake_timeout``
-    for TLS, which ``ssl_context`` switches on; ``slow_reader_timeout`` in which a peer, while more than ``high_water`` bytes
-    wait for it, has to take ``low_water`` of them at least. ``drain_timeout``: seconds that a connection which ends has to
-    write what is queued.
+    for TLS, which ``ssl_context`` switches on (None: asyncio's own, 60); ``slow_reader_timeout`` in which a peer, while
+    more than ``high_water`` bytes wait for it, has to take ``low_water`` of them at least. ``drain_timeout``: seconds that
+    a connection which ends has to write what is queued.
 
     Bytes: above ``high_water`` of them a peer that does not read is not read from, and its messages wait, until it is down at
     ``low_water``; ``max_queued`` (None for no limit) is the most that others may leave waiting for one peer before it is
-    closed. ``reuse_port`` lets several processes listen at the same port.
+    closed. ``reuse_port`` lets several processes listen at the same port; ``keep_alive`` has the system, ``heartbeat`` this
+    driver, look whether silent peers are still there.
 
     Raises TypeError for a service whose methods are coroutine functions.
     """
@@ -246,6 +249,8 @@ class Server(Generic[T]):
         low_water: int = 1 << 14,
         ssl_context: ssl.SSLContext | None = None,
         reuse_port: bool = False,
+        keep_alive: bool = False,
+        heartbeat: Heartbeat[T] | None = None,
     ) -> None:
         if max_connections < 1:
             raise ValueError(f"max_connections is {max_connections}; give 1 at least")
@@ -265,6 +270,8 @@ class Server(Generic[T]):
                 )
         self.wire = wire
         self.address = Address.parse(address)
+        if self.address.scheme == "udp":
+            raise ValueError(f"{self.address} is for datagrams, and this is a server of streams; write tcp://")
         self.max_connections = max_connections
         self.handshake_timeout = handshake_timeout
         self.slow_reader_timeout = slow_reader_timeout
@@ -277,10 +284,12 @@ class Server(Generic[T]):
             "idle_timeout": idle_timeout,
             "high_water": high_water,
             "low_water": low_water,
+            "heartbeat": heartbeat,
         }
         Channel(wire, **self._channel_options)  # wrong options are told here, not to the first client
-        self._ssl_context = ssl_context
+        self._ssl_context = server_tls(self.address, ssl_context)
         self._reuse_port = reuse_port
+        self._keep_alive = keep_alive
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
         self._accepting = False
@@ -422,6 +431,8 @@ class Server(Generic[T]):
         assert self._loop is not None
         sock.setblocking(False)
         no_delay(sock)
+        if self._keep_alive:
+            set_keep_alive(sock)
         channel = Channel(self.wire, now=self._loop.time(), **self._channel_options)
         session = _Session(self, channel, peer_address(raw, self.address))
         self._sessions.add(session)

@@ -14,20 +14,26 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from types import EllipsisType, TracebackType
-from typing import Generic, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from framing.channel import Channel, State
+from framing.channel import Channel, Heartbeat, State
 from framing.drivers import address as addresses
 from framing.drivers.address import Address, AddressLike
+from framing.drivers.failures import translate
 from framing.drivers.link import Link
 from framing.drivers.stream import Stream, end_of, time_left
-from framing.drivers.threaded import Server
+from framing.drivers.threaded import Server, UpgradablePeer
+from framing.drivers.tls import client_tls, server_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
-__all__ = ["Connection", "Server", "connect"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Connection", "Server", "UpgradablePeer", "connect"]
 
 T = TypeVar("T")
 
@@ -40,19 +46,67 @@ def connect(
     wire: Wire[T],
     *,
     timeout: float | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    server_hostname: str | None = None,
     frame_timeout: float | None = None,
     idle_timeout: float | None = None,
+    heartbeat: Heartbeat[T] | None = None,
+    keep_alive: bool = False,
 ) -> Connection[T]:
-    """Connect to ``address``: ``(host, port)``, ``"tcp://host:port"`` or ``"unix:/path"``. Every address is tried.
+    """Connect to ``address``: ``(host, port)``, ``"tcp://host:port"``, ``"tls://host:port"`` or ``"unix:/path"``.
 
-    ``timeout``, in seconds, is for connecting, and then the default of every call. Raises `framing.ConnectionRefused`,
-    `framing.ConnectionFailed` or `framing.Timeout`, which are the builtins of these names too.
+    Every address of a host name is tried. ``timeout``, in seconds, is for connecting and the TLS handshake together, and
+    then the default of every call. ``tls://`` speaks TLS with ``ssl.create_default_context()``; any address does with an
+    ``ssl_context``. The certificate is held against ``server_hostname``, or else the host of ``address``. ``keep_alive``
+    sets SO_KEEPALIVE. `Connection` explains the rest.
+
+    Raises `framing.ConnectionRefused`, `framing.ConnectionReset`, `framing.ConnectionFailed` or `framing.Timeout`, which are
+    the builtins of these names too; ValueError for options that do not fit together.
     """
-    end_of(timeout)  # says what is wrong with a timeout before anything is opened
+    end = end_of(timeout)  # says what is wrong with a timeout before anything is opened
     where = Address.parse(address)
+    context, name = client_tls(where, ssl_context, server_hostname)
+    _make_channel(wire, frame_timeout, idle_timeout, heartbeat)
     sock = addresses.connect(where, timeout)
-    return Connection(
-        sock, wire, timeout=timeout, address=where, frame_timeout=frame_timeout, idle_timeout=idle_timeout
+    try:
+        if keep_alive:
+            addresses.keep_alive(sock)
+        if context is not None:
+            sock = _secured(sock, context, name, where, end)
+        return Connection(
+            sock,
+            wire,
+            timeout=timeout,
+            address=where,
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            heartbeat=heartbeat,
+        )
+    except BaseException:
+        sock.close()
+        raise
+
+
+def _secured(
+    sock: socket.socket, context: ssl.SSLContext, name: str | None, where: Address, end: float | None
+) -> socket.socket:
+    try:
+        secure = wrap_client(sock, context, name)
+    except OSError as error:
+        raise translate(error, where, "starting TLS with") from error
+    try:
+        Stream(secure, where).handshake(end)
+    except BaseException:
+        secure.close()
+        raise
+    return secure
+
+
+def _make_channel(
+    wire: Wire[T], frame_timeout: float | None, idle_timeout: float | None, heartbeat: Heartbeat[T] | None
+) -> Channel[T]:
+    return Channel(
+        wire, frame_timeout=frame_timeout, idle_timeout=idle_timeout, heartbeat=heartbeat, now=time.monotonic()
     )
 
 
@@ -62,6 +116,9 @@ class Connection(Generic[T]):
     ``timeout`` is the default of every call, in seconds; None waits as long as it takes, 0 looks only. ``frame_timeout``
     is how long a frame may take from its first byte to its last, ``idle_timeout`` how long nothing may move: both fail
     the connection, where a ``timeout`` fails the call alone.
+
+    ``heartbeat`` fails the connection when the peer is gone without a word. The connection has no thread of its own, so
+    it beats, answers and judges while one of yours is in `receive`; time in which none was is not held against the peer.
 
     Every method may be called from any thread; not from a signal handler, except `close`.
     """
@@ -77,12 +134,13 @@ class Connection(Generic[T]):
         address: AddressLike | None = None,
         frame_timeout: float | None = None,
         idle_timeout: float | None = None,
+        heartbeat: Heartbeat[T] | None = None,
     ) -> None:
         end_of(timeout)
-        self.address = Address.parse(address) if address is not None else _peer_of(sock)
+        self.address = Address.parse(address) if address is not None else addresses.peer_of(sock)
         self.timeout = timeout
         self.wire = wire
-        channel = Channel(wire, frame_timeout=frame_timeout, idle_timeout=idle_timeout, now=time.monotonic())
+        channel = _make_channel(wire, frame_timeout, idle_timeout, heartbeat)
         addresses.no_delay(sock)
         self._link: Link[T] = Link(Stream(sock, self.address), channel)
         self._inbox: deque[T] = deque()
@@ -207,6 +265,47 @@ class Connection(Generic[T]):
         except ConnectionClosed:
             raise StopIteration from None
 
+    # --------------------------------------------------------------------- TLS
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+        timeout: float | EllipsisType | None = ...,
+    ) -> None:
+        """Go on with TLS in mid-stream, when both sides have agreed to: what was sent is written, then hands are shaken.
+
+        Both sides wait between the agreement and the handshake. So nothing may have come behind the peer's last message:
+        what has, came in plain text, perhaps from somebody in between, and fails the connection with
+        `framing.CorruptFrame`. (Receive that message with `receive`; `receive_batch` would hand you what came behind it.)
+        ``server_side`` says who shows the certificate; a client holds it against ``server_hostname``, or else the host of
+        `address`.
+
+        Raises what `connect` raises; ValueError, and nothing has happened, for a context that does not fit;
+        `framing.FramingError`, and nothing has happened, where another thread is receiving, or TLS is there already.
+        """
+        end = self._end(timeout)
+        wrap: Callable[[socket.socket], socket.socket]
+        if server_side:
+            if server_hostname is not None:
+                raise ValueError("server_hostname is the client's; a server_side shows its certificate")
+            context = server_tls(None, ssl_context)
+            assert context is not None
+            wrap = partial(wrap_server, context=context)
+        else:
+            context, name = client_tls(self.address, ssl_context, server_hostname)
+            assert context is not None
+            wrap = partial(wrap_client, context=context, server_hostname=name)
+        link = self._link
+        if not link.receiving.acquire(blocking=False):
+            raise FramingError("another thread is receiving; start TLS in the thread that received the agreement to it")
+        try:
+            link.start_tls(wrap, end, len(self._inbox))
+        finally:
+            link.receiving.release()
+
     # ------------------------------------------------------------------ ending
 
     def close(self) -> None:
@@ -220,7 +319,9 @@ class Connection(Generic[T]):
             link.channel.close()
             link.channel.drop()
         quiet = not link.receiving.locked() and not link.sending.locked()
-        stream.shutdown(socket.SHUT_WR if quiet else socket.SHUT_RDWR)
+        stream.end_sending()
+        if not quiet:
+            stream.shutdown(socket.SHUT_RDWR)
         if threading.get_ident() in (link.receiver, link.sender):
             return  # a signal handler: the call under it ends now, and whoever made that call closes
         if not link.receiving.acquire(timeout=CLOSE_SECONDS):
@@ -229,8 +330,8 @@ class Connection(Generic[T]):
             if not link.sending.acquire(timeout=CLOSE_SECONDS):
                 return
             try:
-                if stream.can_half_close:
-                    stream.discard(0)
+                stream = link.stream  # start_tls() may have changed it meanwhile
+                stream.discard(0)
                 stream.close()
                 self._inbox.clear()
             finally:
@@ -245,13 +346,3 @@ class Connection(Generic[T]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _peer_of(sock: socket.socket) -> Address | None:
-    try:
-        raw = sock.getpeername()
-    except OSError:
-        return None
-    if isinstance(raw, str) and raw:
-        return Address("unix", path=raw)
-    return Address.parse(cast("tuple[str, int]", raw)) if isinstance(raw, tuple) else None

@@ -6,13 +6,16 @@ threads never interleave; and ``lock``, held only while the channel is touched, 
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
+from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from framing.channel import Channel
+from framing.drivers.failures import translate
 from framing.drivers.stream import WRITE, Stream, end_of, time_left
-from framing.errors import ConnectionClosed, ConnectionFailed, FramingError, Timeout
+from framing.errors import HEAD_BYTES, ConnectionClosed, ConnectionFailed, CorruptFrame, FramingError, Timeout
 
 __all__ = ["Link"]
 
@@ -25,7 +28,6 @@ class Link(Generic[T]):
     __slots__ = (
         "_added",
         "_midway",
-        "_timed",
         "_written",
         "channel",
         "eof",
@@ -50,7 +52,6 @@ class Link(Generic[T]):
         self.sender = 0
         self.eof = False  # the peer's stream has ended
         self.send_error: FramingError | None = None  # why nothing can be written any more
-        self._timed = channel.frame_timeout is not None or channel.idle_timeout is not None
         self._added = 0
         self._written = 0
         self._midway = False  # in a write whose outcome is not noted yet
@@ -73,7 +74,7 @@ class Link(Generic[T]):
             count = self._read_some(buffer, end)
             if count is None:
                 continue
-            now = time.monotonic() if self._timed else None
+            now = time.monotonic() if channel.timed else None
             with self.lock:
                 if count == 0:
                     self.eof = True
@@ -81,6 +82,8 @@ class Link(Generic[T]):
                 messages = channel.buffer_updated(count, now)
                 if not messages and now is not None:
                     channel.expire(now)
+            if channel.heartbeat is not None:
+                self.try_flush()  # the peer's ping has been answered, or one of ours was due
             if messages:
                 return messages
 
@@ -101,7 +104,7 @@ class Link(Generic[T]):
     def _read_some(self, buffer: memoryview, end: float | None) -> int | None:
         """Wait for bytes and read them: how many, 0 at EOF, None where it is to be tried again."""
         channel, stream = self.channel, self.stream
-        deadline = channel.deadline if self._timed else None
+        deadline = channel.deadline if channel.timed else None
         try:
             if end is None and deadline is None and stream.blocks and not channel.queued:
                 return stream.read(buffer, block=True)
@@ -120,9 +123,72 @@ class Link(Generic[T]):
         now = time.monotonic()
         with self.lock:
             channel.expire(now)
+        if channel.heartbeat is not None:
+            self.try_flush()
         if end is not None and now >= end:
             raise Timeout("no message came in the time given; what has come of one is kept: receive again")
         return None
+
+    # --------------------------------------------------------------------- TLS
+
+    def start_tls(self, wrap: Callable[[socket.socket], socket.socket], end: float | None, unhandled: int) -> None:
+        """Go on with TLS, from the handshake on, until ``end``; `receiving` is held, by nobody who reads.
+
+        ``unhandled`` messages were received and are not handled yet. They, and whatever else came before the handshake,
+        came in plain text, perhaps from somebody in between: then the connection fails, with `CorruptFrame`.
+        """
+        if self.stream.secure:
+            raise FramingError("the connection speaks TLS already")
+        self.flush(end)
+        left = time_left(end)
+        if not self.sending.acquire(timeout=-1 if left is None else left):
+            raise self._too_slow()
+        try:
+            with self.lock:
+                if self.send_error is not None:
+                    raise self.send_error.with_traceback(None)
+                if not (self.channel.may_send and self.channel.may_receive) or self.eof:
+                    raise self.channel.error or ConnectionClosed("start_tls(): the connection has ended")
+                self._refuse_plain_text(unhandled)
+            try:
+                self.stream = Stream(wrap(self.stream.sock), self.stream.address)
+                self.stream.handshake(end)
+            except FramingError as error:
+                self._fail(error)
+                raise
+            except (OSError, ValueError) as error:
+                where = self.stream.address
+                doing = "starting TLS with"
+                known = isinstance(error, OSError)
+                failure = translate(error, where, doing) if known else ConnectionFailed(f"{doing} {where}: {error}")
+                self._fail(failure)
+                raise failure from error
+            except BaseException:
+                self._fail(ConnectionFailed("the TLS handshake was interrupted; connect again"))
+                raise
+        finally:
+            self.sending.release()
+
+    def _refuse_plain_text(self, unhandled: int) -> None:
+        channel = self.channel
+        held = channel.unconsumed
+        if not (unhandled or held or channel.pending or channel.inside):
+            return
+        found = f"{unhandled} messages and {len(held)} bytes" if unhandled else f"{len(held)} bytes"
+        error = CorruptFrame(
+            f"{found} came in plain text behind the agreement to start TLS, and before its handshake: the peer did not "
+            "wait, or somebody in between put them there; they are not trusted, and the connection is over",
+            got=len(held),
+            head=held[:HEAD_BYTES],
+        )
+        channel.lost(error)
+        self.stream.shutdown(socket.SHUT_RDWR)
+        raise error
+
+    def _fail(self, error: FramingError) -> None:
+        with self.lock:
+            self.channel.lost(error)
+        self.stream.shutdown(socket.SHUT_RDWR)
 
     # ----------------------------------------------------------------- sending
 
@@ -194,7 +260,7 @@ class Link(Generic[T]):
             if not count:
                 self._midway = False
                 return True
-            now = time.monotonic() if self._timed else None
+            now = time.monotonic() if self.channel.timed else None
             with self.lock:
                 # Nothing is queued any more where the channel was lost meanwhile.
                 self.channel.sent(min(count, self.channel.queued), now)

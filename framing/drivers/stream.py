@@ -20,7 +20,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from framing.drivers.failures import translate
-from framing.errors import ConnectionClosed, Timeout
+from framing.errors import ConnectionClosed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -85,6 +85,7 @@ class Stream:
 
     __slots__ = (
         "_closed",
+        "_deaf",
         "_flags",
         "_gather",
         "_reading",
@@ -103,6 +104,11 @@ class Stream:
         self.sock = sock
         self.address = address
         self._closed = False
+        self._deaf = False  # this side reads no more
+        if self._secure:
+            # A stream that TLS did not end may have been cut by anybody: that is to be an error, and no end.
+            tls: Any = sock
+            tls.suppress_ragged_eofs = False
         blocking = _DONTWAIT is not None and not self._secure
         sock.setblocking(blocking)
         self._flags = _DONTWAIT if blocking and _DONTWAIT is not None else 0
@@ -155,6 +161,8 @@ class Stream:
             if self._secure and (wanted := _tls_wants(error)):
                 self._want_read = wanted
                 return None
+            if self._deaf and type(error).__name__ == "SSLEOFError":
+                return 0  # as a plain socket says it: the end is of this side's making
             raise self._broken(error, "receiving from") from error
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> int:
@@ -180,8 +188,45 @@ class Stream:
             return closed
         return translate(error, self.address, doing)
 
+    @property
+    def secure(self) -> bool:
+        """Whether this is TLS."""
+        return self._secure
+
+    def handshake(self, end: float | None) -> None:
+        """Do the TLS handshake, all of it, until ``end``; before anything is read or written.
+
+        Raises `Timeout`, `ConnectionReset`, or `ConnectionFailed`, which says what the peer, or its certificate, lacks.
+        """
+        tls: Any = self.sock
+        left = time_left(end)
+        try:
+            # The ssl module holds the whole handshake against the timeout, however its bytes drip.
+            tls.settimeout(None if left is None else max(left, 0.001))
+            tls.do_handshake()
+        except (OSError, ValueError) as error:
+            raise self._broken(error, "shaking hands (TLS) with") from error
+        finally:
+            with contextlib.suppress(OSError):
+                tls.setblocking(False)
+
+    def end_sending(self) -> None:
+        """Say that this side sends no more: TLS's close_notify, where it is TLS, and the end of the stream."""
+        if self._secure:
+            tls: Any = self.sock
+            # Not waited for: a signal handler may be above the call that holds it.
+            if self._tls_lock.acquire(blocking=False):
+                try:
+                    # It asks for the peer's answer too, which nobody waits for; where TLS has failed it ends nothing.
+                    with contextlib.suppress(OSError, ValueError):
+                        tls.unwrap()
+                finally:
+                    self._tls_lock.release()
+        self.shutdown(socket.SHUT_WR)
+
     def shutdown(self, how: int) -> None:
         """End one direction or both, for this side and for every thread that waits; nothing happens where it is done."""
+        self._deaf = self._deaf or how != socket.SHUT_WR
         with contextlib.suppress(OSError):
             # The plain socket's method: SSLSocket's own forgets its TLS state and would go on in the clear.
             socket.socket.shutdown(self.sock, how)
@@ -190,6 +235,15 @@ class Stream:
     def can_half_close(self) -> bool:
         """Whether one direction can end alone; TLS, as the ssl module speaks it, cannot."""
         return not self._secure
+
+    def read_raw(self, buffer: memoryview) -> int | None:
+        """Read what comes, past TLS, which may be over: how many bytes, 0 at the end, None where there are none now."""
+        try:
+            return socket.socket.recv_into(self.sock, buffer, 0, self._flags)
+        except (BlockingIOError, InterruptedError):
+            return None
+        except (OSError, ValueError):
+            return 0
 
     def discard(self, seconds: float) -> None:
         """Throw away what the peer still sends, until it ends or ``seconds`` are over.
@@ -200,10 +254,10 @@ class Stream:
         end = time.monotonic() + seconds
         scratch = memoryview(bytearray(1 << 16))
         thrown = 0
-        with contextlib.suppress(ConnectionError, Timeout):
+        with contextlib.suppress(OSError, ValueError):
             while thrown < LINGER_BYTES:
-                count = self.read(scratch)
-                if count == 0 or (count is None and (seconds <= 0 or not self.wait(end))):
+                count = self.read_raw(scratch)
+                if count == 0 or (count is None and (seconds <= 0 or not self._reading.wait(READ, time_left(end)))):
                     return
                 thrown += count or 0
                 if seconds and time.monotonic() >= end:

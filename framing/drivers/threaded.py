@@ -15,14 +15,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable
+from functools import partial
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
-from framing.channel import Channel
+from framing.channel import Channel, Heartbeat
 from framing.drivers.address import (
     Address,
     AddressLike,
     close_listener,
+    keep_alive,
     listen,
     local_address,
     no_delay,
@@ -30,14 +32,19 @@ from framing.drivers.address import (
 )
 from framing.drivers.failures import OUT_OF_RESOURCES
 from framing.drivers.link import Link
-from framing.drivers.service import Handlers, Service
-from framing.drivers.stream import Stream
+from framing.drivers.service import Handlers, Peer, Service
+from framing.drivers.stream import Stream, end_of
+from framing.drivers.tls import server_tls, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
-__all__ = ["Server"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Server", "UpgradablePeer"]
 
 T = TypeVar("T")
+T_contra = TypeVar("T_contra", contravariant=True)
 
 logger = logging.getLogger("framing.drivers")
 
@@ -59,6 +66,7 @@ class _Session(Generic[T]):
         self.link = link
         self._address = address
         self._owner = 0
+        self._unhandled = 0  # messages that came with the one that the service is handling, behind it
         self._gone = False
         self.abandoned = False
         self.thread = threading.Thread(target=self._run, name=f"framing peer {address}", daemon=True)
@@ -103,6 +111,16 @@ class _Session(Generic[T]):
             else:
                 self._server.finish_later(self)
 
+    def start_tls(self, ssl_context: ssl.SSLContext) -> None:
+        context = server_tls(None, ssl_context)
+        assert context is not None
+        if threading.get_ident() != self._owner:
+            raise FramingError(
+                "start_tls() belongs into the service's own methods: other threads do not know what came"
+            )
+        timeout = self._server.handshake_timeout
+        self.link.start_tls(partial(wrap_server, context=context), end_of(timeout), self._unhandled)
+
     def close(self) -> None:
         with self.link.lock:
             self.link.channel.close()
@@ -127,6 +145,10 @@ class _Session(Generic[T]):
         self._owner = threading.get_ident()
         handlers = self._server.handlers
         error: Exception | None = None
+        if self.link.stream.secure and not self._greet():
+            self._gone = True
+            self._part()
+            return
         try:
             error = self._serve(handlers)
             if self.link.channel.queued:
@@ -139,6 +161,15 @@ class _Session(Generic[T]):
             except Exception:
                 logger.exception("%s: the service raised in closed()", self._address)
             self._part()
+
+    def _greet(self) -> bool:
+        """Shake hands; of a peer that cannot, the service hears nothing."""
+        try:
+            self.link.stream.handshake(end_of(self._server.handshake_timeout))
+        except FramingError as error:
+            logger.info("%s: the connection is closed: %s", self._address, error)
+            return False
+        return True
 
     def _serve(self, handlers: Handlers[T]) -> Exception | None:
         """Until the end: why it came, None for a clean one."""
@@ -165,7 +196,8 @@ class _Session(Generic[T]):
                 logger.info("%s: the connection is closed: %s", self._address, error)
                 return error
             try:
-                for message in messages:
+                for behind, message in enumerate(messages, 1 - len(messages)):
+                    self._unhandled = -behind
                     received(self, message)
                     if not channel.may_receive:
                         break  # the service has closed it
@@ -189,12 +221,25 @@ class _Session(Generic[T]):
 
     def _part(self) -> None:
         link = self.link
-        link.stream.shutdown(socket.SHUT_WR)
-        if not link.eof and not self._server.stopping and link.stream.can_half_close:
+        link.stream.end_sending()
+        if not link.eof and not self._server.stopping:
             link.stream.discard(LINGER)
         self._server.finished(self)
         if self.abandoned:
             link.stream.close()
+
+
+@runtime_checkable
+class UpgradablePeer(Peer[T_contra], Protocol[T_contra]):
+    """What the service of a `Server` with threads gets as its peer: it can go on with TLS in mid-stream."""
+
+    def start_tls(self, ssl_context: ssl.SSLContext) -> None:
+        """Write what was sent, shake hands as the server, and return; in ``received``, behind the agreement to it.
+
+        Raises `framing.CorruptFrame` where anything came behind the message that is handled: in plain text, perhaps from
+        somebody in between. It, and every other failure, ends the connection; let it pass.
+        """
+        ...
 
 
 class Server(Generic[T]):
@@ -203,11 +248,16 @@ class Server(Generic[T]):
     As a context manager it accepts in the background until the end of the block; `run` does so in the calling thread, until
     `stop`. `address` says where it listens, with the port that the system chose for port 0.
 
+    With ``ssl_context`` it speaks TLS; ``handshake_timeout``: seconds that a peer has to shake hands, during which the
+    service does not hear of it.
+
     ``max_connections``: above it, nobody is accepted until somebody leaves. ``frame_timeout``: seconds from a frame's
     first byte to its last. ``idle_timeout``: seconds without a byte in either direction; None for no limit.
     ``send_timeout``: seconds for which a peer may take nothing of what waits for it. ``max_queued``: the most bytes that other
     connections' threads may leave waiting for one peer before it is closed. ``drain_timeout``: seconds that the
-    connections have when the server is stopped, to write what is queued.
+    connections have when the server is stopped, to write what is queued. ``heartbeat``: finds peers that are gone without a
+    word, and keeps those that are not. ``keep_alive`` sets SO_KEEPALIVE on every connection, ``reuse_port`` SO_REUSEPORT on
+    the listening socket, so that several processes may listen at the port (`framing.drivers.workers`).
     """
 
     def __init__(
@@ -224,9 +274,16 @@ class Server(Generic[T]):
         drain_timeout: float = 5.0,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        ssl_context: ssl.SSLContext | None = None,
+        handshake_timeout: float | None = 10.0,
+        heartbeat: Heartbeat[T] | None = None,
+        reuse_port: bool = False,
+        keep_alive: bool = False,
     ) -> None:
         if max_connections < 1:
             raise ValueError(f"max_connections is {max_connections}; give 1 at least")
+        if handshake_timeout is not None and not handshake_timeout > 0:
+            raise ValueError(f"handshake_timeout is {handshake_timeout!r}; give seconds above 0, or None for no limit")
         self.handlers = Handlers[T].of(service)
         self.wire = wire
         self.max_connections = max_connections
@@ -234,15 +291,19 @@ class Server(Generic[T]):
         self.max_queued = max_queued
         self.drain_timeout = drain_timeout
         self.stopping = False
-        self._channel_options = {
+        self._channel_options: dict[str, Any] = {
             "frame_timeout": frame_timeout,
             "idle_timeout": idle_timeout,
             "high_water": high_water,
             "low_water": low_water,
+            "heartbeat": heartbeat,
         }
         self._make_channel()  # wrong options are told here, not to the first client
         asked = Address.parse(address)
-        self._listener = listen(asked)
+        self.handshake_timeout = handshake_timeout
+        self._ssl_context = server_tls(asked, ssl_context)
+        self._keep_alive = keep_alive
+        self._listener = listen(asked, reuse_port=reuse_port)
         self.address = local_address(self._listener, asked)
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
@@ -260,7 +321,7 @@ class Server(Generic[T]):
         return f"<Server at {self.address}, {len(self._sessions)} connections>"
 
     def _make_channel(self) -> Channel[T]:
-        return Channel(self.wire, now=time.monotonic(), **self._channel_options)  # type: ignore[arg-type] # one dict for options of two types
+        return Channel(self.wire, now=time.monotonic(), **self._channel_options)
 
     @property
     def connections(self) -> int:
@@ -400,9 +461,9 @@ class Server(Generic[T]):
                 continue  # this one went before it was accepted
             try:
                 self._admit(sock, raw)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 # RuntimeError: the system starts no more threads.
-                sock.close()
+                logger.info("%s: a connection is closed: %s", self.address, error)
                 if isinstance(error, RuntimeError):
                     self._rest(error)
                     return
@@ -412,14 +473,21 @@ class Server(Generic[T]):
         self._resume = time.monotonic() + ACCEPT_PAUSE
 
     def _admit(self, sock: socket.socket, raw: object) -> None:
-        no_delay(sock)
-        address = peer_address(raw, self.address)
-        session = _Session(self, Link(Stream(sock, address), self._make_channel()), address)
-        self._sessions.add(session)
+        session: _Session[T] | None = None
         try:
+            no_delay(sock)
+            if self._keep_alive:
+                keep_alive(sock)
+            if self._ssl_context is not None:
+                sock = wrap_server(sock, self._ssl_context)
+            address = peer_address(raw, self.address)
+            session = _Session(self, Link(Stream(sock, address), self._make_channel()), address)
+            self._sessions.add(session)
             session.thread.start()
         except BaseException:
-            self._sessions.discard(session)
+            if session is not None:
+                self._sessions.discard(session)
+            sock.close()
             raise
 
     def _look_after(self, selector: selectors.BaseSelector) -> None:

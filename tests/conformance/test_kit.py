@@ -78,7 +78,7 @@ def test_the_verdict_survives_a_pickle():
     assert (str(again), again.law, again.stream) == (str(caught.value), caught.value.law, caught.value.stream)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 7])
+@pytest.mark.parametrize("seed", [0, 7])
 def test_the_same_seed_gives_the_same_verdict(seed: int):
     verdicts = [verify_framer(LengthPrefixed(2), seed=seed, examples=10) for _ in range(2)]
     assert verdicts[0] == verdicts[1]

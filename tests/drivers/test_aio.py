@@ -40,6 +40,7 @@ from framing import (
     TruncatedFrame,
     Wire,
 )
+from framing.channel import Heartbeat
 from framing.drivers import aio
 from framing.drivers.address import Address
 
@@ -584,12 +585,13 @@ def test_a_refused_payload_is_raised_in_its_place_and_the_stream_goes_on(run: Ru
             )
             stranger.sock.shutdown(socket.SHUT_WR)
             got: list[Any] = []
+            while len(got) < 8:
+                try:
+                    got += await connection.receive_batch() if batch else [await connection.receive()]
+                except DecodeError as error:
+                    got.append(error.offset)
             with pytest.raises(ConnectionClosed):
-                while True:
-                    try:
-                        got += await connection.receive_batch() if batch else [await connection.receive()]
-                    except DecodeError as error:
-                        got.append(error.offset)
+                await connection.receive()
             assert got == [1, 2, 10, 3, 24, 33, 4, 47]
 
     run(main)
@@ -719,6 +721,12 @@ def test_wrong_options_are_told_at_once() -> None:
         aio.connect(LOCAL, WIRE, timeout=-1)
     with pytest.raises(ValueError, match="server_hostname"):
         aio.connect(LOCAL, WIRE, server_hostname="x")
+    with pytest.raises(ValueError, match="datagrams"):
+        aio.connect("udp://127.0.0.1:1", WIRE)
+    with pytest.raises(ValueError, match="datagrams"):
+        aio.serve("udp://127.0.0.1:1", WIRE, Echo())
+    with pytest.raises(ValueError, match="ssl_context"):
+        aio.serve("tls://127.0.0.1:1", WIRE, Echo())
     with pytest.raises(ValueError, match="frame_timeout"):
         aio.connect(LOCAL, WIRE, frame_timeout=0)
 
@@ -910,6 +918,55 @@ def test_a_client_may_have_deadlines_too(run: Run) -> None:
     run(main)
 
 
+def test_heartbeats_keep_a_silent_connection_and_end_a_dead_one(run: Run) -> None:
+    service = Echo()
+    beat: Heartbeat[Any] = Heartbeat("ping", "pong", interval=0.04)
+
+    async def main() -> None:
+        async with (
+            aio.serve(LOCAL, WIRE, service, heartbeat=beat) as server,
+            aio.connect(server.address, WIRE, heartbeat=beat) as living,
+            Stranger(server.address) as dead,
+        ):
+            heard = await dead.rest()
+            assert heard.startswith(WIRE.encode("ping"))
+            await until(lambda: service.closed_peers)
+            assert isinstance(service.errors[0], Timeout)
+            await living.send("still here")
+            assert await living.receive() == "still here"
+            assert service.messages == ["still here"]
+
+    run(main)
+
+
+def test_heartbeats_go_on_while_a_client_does_not_read(run: Run) -> None:
+    async def main() -> None:
+        beat: Heartbeat[Any] = Heartbeat("ping", interval=0.03)
+        async with conversation(high_water=100, low_water=0, heartbeat=beat) as (connection, stranger):
+            await stranger.send(WIRE.encode("x" * 1000))
+            await asyncio.sleep(0.2)
+            assert (await stranger.receive()).startswith(WIRE.encode("ping") * 4)
+            assert await connection.receive() == "x" * 1000
+
+    run(main)
+
+
+def test_keep_alive_is_an_option(run: Run) -> None:
+    async def main() -> None:
+        service = Echo()
+        async with (
+            aio.serve(LOCAL, WIRE, service, keep_alive=True) as server,
+            aio.connect(server.address, WIRE, keep_alive=True) as connection,
+        ):
+            await until(lambda: service.opened_peers)
+            ours = connection.get_extra_info("socket")
+            theirs = service.opened_peers[0].transport.get_extra_info("socket")
+            for sock in (ours, theirs):
+                assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+
+    run(main)
+
+
 def test_a_connection_has_one_timer_however_many_messages_it_has() -> None:
     async def main() -> None:
         loop = asyncio.get_running_loop()
@@ -1044,16 +1101,17 @@ def test_above_max_connections_nobody_is_accepted_until_somebody_leaves(run: Run
 
     async def main() -> None:
         async with aio.serve(LOCAL, WIRE, service, max_connections=2) as server:
-            async with aio.connect(server.address, WIRE), aio.connect(server.address, WIRE) as second:
-                await until(lambda: server.connections == 2)
-                async with aio.connect(server.address, WIRE) as third:
-                    await third.send("let me in")
-                    with pytest.raises(TimeoutError):
-                        async with asyncio.timeout(0.05):
-                            await third.receive()
-                    assert len(service.opened_peers) == 2
-                    await second.aclose()
-                    assert await third.receive() == "let me in"
+            first = await aio.connect(server.address, WIRE)
+            second = await aio.connect(server.address, WIRE)
+            await until(lambda: server.connections == 2)
+            async with first, aio.connect(server.address, WIRE) as third:
+                await third.send("let me in")
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.05):
+                        await third.receive()
+                assert len(service.opened_peers) == 2
+                await second.aclose()
+                assert await third.receive() == "let me in"
 
     run(main)
 
@@ -1166,9 +1224,11 @@ def test_two_servers_may_share_a_port_where_they_are_told_to(run: Run) -> None:
         pytest.skip("no SO_REUSEPORT here")
 
     async def main() -> None:
-        async with aio.serve(LOCAL, WIRE, Echo(), reuse_port=True) as server:
-            async with aio.serve(server.address, WIRE, Echo(), reuse_port=True) as other:
-                assert other.address == server.address
+        async with (
+            aio.serve(LOCAL, WIRE, Echo(), reuse_port=True) as server,
+            aio.serve(server.address, WIRE, Echo(), reuse_port=True) as other,
+        ):
+            assert other.address == server.address
 
     run(main)
 
@@ -1222,7 +1282,7 @@ def test_tls_checks_the_name_of_the_server(run: Run, contexts: Contexts) -> None
             with pytest.raises(ConnectionFailed, match="ostname"):
                 await aio.connect(server.address, WIRE, ssl_context=contexts[1], server_hostname="example.org")
             async with aio.connect(
-                server.address, WIRE, ssl_context=contexts[1], server_hostname="localhost"
+                f"tls://127.0.0.1:{server.address.port}", WIRE, ssl_context=contexts[1], server_hostname="localhost"
             ) as connection:
                 await connection.send(1)
                 assert await connection.receive() == 1
@@ -1249,6 +1309,29 @@ def test_who_cannot_shake_hands_harms_nobody(run: Run, contexts: Contexts) -> No
                 assert await silent.rest() == b""
             await until(lambda: server.connections == 0)
         assert len(service.opened_peers) == 1
+
+    run(main)
+
+
+def test_tls_that_is_cut_off_is_no_clean_end(run: Run, contexts: Contexts) -> None:
+    service = Echo()
+
+    async def main() -> None:
+        async with aio.serve(LOCAL, WIRE, service, ssl_context=contexts[0]) as server:
+
+            def talk() -> None:
+                plain = socket.create_connection((server.address.host, server.address.port))
+                with contexts[1].wrap_socket(plain, server_hostname="localhost") as sock:
+                    sock.sendall(WIRE.encode("a whole message"))
+                    assert sock.recv(100) == WIRE.encode("a whole message")
+                    socket.socket.shutdown(sock, socket.SHUT_WR)  # without close_notify
+
+            thread = threading.Thread(target=talk)
+            thread.start()
+            await until(lambda: service.closed_peers)
+            thread.join()
+        assert isinstance(service.errors[0], ConnectionReset)
+        assert service.messages == ["a whole message"]
 
     run(main)
 

@@ -571,15 +571,18 @@ def test_real_descriptor_exhaustion_pauses_accepting_and_the_connections_go_on()
 
 
 def test_a_descriptor_that_select_cannot_take_is_refused_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    with selectors.SelectSelector() as selector, running(Echo(), selector=selector) as server:
-        with connect(server.address, WIRE, timeout=2) as client:
-            client.send(1)
-            assert client.receive() == 1
-            monkeypatch.setattr(reactor, "SELECT_LIMIT", 3)
-            with plain(server) as other, contextlib.suppress(ConnectionResetError):
-                assert other.recv(1) == b""
-            client.send(2)
-            assert client.receive() == 2
+    with (
+        selectors.SelectSelector() as selector,
+        running(Echo(), selector=selector) as server,
+        connect(server.address, WIRE, timeout=2) as client,
+    ):
+        client.send(1)
+        assert client.receive() == 1
+        monkeypatch.setattr(reactor, "SELECT_LIMIT", 3)
+        with plain(server) as other, contextlib.suppress(ConnectionResetError):
+            assert other.recv(1) == b""
+        client.send(2)
+        assert client.receive() == 2
 
 
 # ------------------------------------------------------------------------------------------------------- TLS
@@ -612,11 +615,14 @@ def test_the_tls_server_says_close_notify() -> None:
             peer.close()
 
     theirs, ours = contexts()
-    with running(Bye(), ssl_context=theirs) as server, plain(server) as sock:
-        with ours.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False) as secure:
-            secure.sendall(WIRE.encode("bye"))
-            assert secure.recv(100) == WIRE.encode("bye")
-            assert secure.recv(100) == b""  # a ragged end would be an SSLEOFError
+    with (
+        running(Bye(), ssl_context=theirs) as server,
+        plain(server) as sock,
+        ours.wrap_socket(sock, server_hostname="localhost", suppress_ragged_eofs=False) as secure,
+    ):
+        secure.sendall(WIRE.encode("bye"))
+        assert secure.recv(100) == WIRE.encode("bye")
+        assert secure.recv(100) == b""  # a ragged end would be an SSLEOFError
 
 
 def test_whoever_does_not_shake_hands_is_never_opened(caplog: pytest.LogCaptureFixture) -> None:

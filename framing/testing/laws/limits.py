@@ -93,6 +93,8 @@ def _piles_up(court: Court, framer: Framer, payloads: Sequence[bytes]) -> None:
                         f"{most} at the most",
                         decoder.buffered,
                     )
+        if delivered > _SMALL_FRAMES:
+            continue
         whole, parts = run(small.decoder, [stream]), run(small.decoder, chunked(stream, range(4096, len(stream), 4096)))
         if not same(whole.outcome, parts.outcome):
             reason = f"with max_frame={small.max_frame}, in one read it gives something else than in several"

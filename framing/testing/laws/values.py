@@ -42,7 +42,7 @@ def values(court: Court, value: Any) -> None:
             twins.append(("pickle", pickle.loads(pickle.dumps(value))))  # noqa: S301 -- it was pickled one call before
         else:
             # The rest of it: a class inside a function can be no part of a pickle, whatever its values are.
-            pickle.dumps([option for option in options.values() if not any(map(is_dataclass, _parts(option)))])
+            pickle.dumps([option for option in options.values() if not any(map(_is_value, _parts(option)))])
     except Exception as error:  # noqa: BLE001 -- whatever it raises, the value cannot be copied
         court.broken(9, f"{name} cannot be replaced, copied or pickled", expected=value, got=describe(error))
     for how, twin in twins:
@@ -56,11 +56,16 @@ def values(court: Court, value: Any) -> None:
                 court.broken(9, "dataclasses.replace(framer, max_frame=…) changes nothing", got=other)
 
 
+def _is_value(value: Any) -> bool:
+    """Whether it is a dataclass instance; a class among the options, such as a message's type, is none."""
+    return is_dataclass(value) and not isinstance(value, type)
+
+
 def _parts(value: Any) -> list[Any]:
     """A value, and the values of this sort that it is made of: a wire's framer, layers and codec."""
-    inner: list[Any] = [getattr(value, one.name) for one in fields(value)] if is_dataclass(value) else []
+    inner: list[Any] = [getattr(value, one.name) for one in fields(value)] if _is_value(value) else []
     inner += [*value] if isinstance(value, tuple) else []
-    return [value, *(part for one in inner for part in _parts(one) if is_dataclass(part))]
+    return [value, *(part for one in inner for part in _parts(one) if _is_value(part))]
 
 
 def _importable(value: object) -> bool:

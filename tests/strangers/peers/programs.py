@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import re
@@ -10,16 +11,18 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
 from framing import Wire
-from framing.drivers import blocking
+from framing.drivers import aio, blocking, selector
+from framing.drivers.service import Service
 from protocols.echo import Echo
 
 T = TypeVar("T")
@@ -170,10 +173,52 @@ def said(command: Sequence[str], stdin: bytes = b"", **options: Any) -> bytes:
 
 
 @contextmanager
-def our_echo(spec: str) -> Iterator[int]:
-    """The port of an echo server of ours, in this process."""
-    with blocking.Server((LOOPBACK, 0), Wire.parse(spec), Echo(), drain_timeout=1) as server:
+def _threads(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
+    with blocking.Server((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
         yield server.address.port
+
+
+@contextmanager
+def _selector(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
+    with selector.Server((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield server.address.port
+        finally:
+            server.stop()
+            thread.join()
+
+
+@contextmanager
+def _asyncio(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
+    servers: list[aio.Server[Any]] = []
+
+    async def main() -> None:
+        async with aio.serve((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
+            servers.append(server)
+            await server.run()
+
+    thread = threading.Thread(target=asyncio.run, args=(main(),))
+    thread.start()
+    (server,) = wait_until(lambda: list(servers), "asyncio listens")
+    try:
+        yield server.address.port
+    finally:
+        server.stop()
+        thread.join()
+
+
+DRIVERS = {"threads": _threads, "selector": _selector, "asyncio": _asyncio}
+"""Every server driver: how it is started, in this process, until the end of a block that is given its port."""
+
+every_driver = pytest.mark.parametrize("driver", DRIVERS)
+"""For the tests in which their client meets our server."""
+
+
+def our_echo(spec: str, driver: str) -> AbstractContextManager[int]:
+    """The port of an echo server of ours."""
+    return DRIVERS[driver](Wire.parse(spec), Echo())
 
 
 @contextmanager
@@ -199,11 +244,11 @@ class Recorder:
 
 
 @contextmanager
-def our_recorder(spec: str) -> Iterator[tuple[int, Recorder]]:
+def our_recorder(spec: str, driver: str) -> Iterator[tuple[int, Recorder]]:
     """The port of a server of ours, and what it received."""
     recorder = Recorder()
-    with blocking.Server((LOOPBACK, 0), Wire.parse(spec), recorder, drain_timeout=1) as server:
-        yield server.address.port, recorder
+    with DRIVERS[driver](Wire.parse(spec), recorder) as port:
+        yield port, recorder
 
 
 def connected(port: int, spec: str) -> blocking.Connection[Any]:

@@ -123,8 +123,9 @@ def test_our_client_is_answered_by_a_server_with_packet(erlang, packet):
 
 
 @pytest.mark.parametrize("packet", SPECS)
-def test_client_with_packet_is_answered_by_our_server(packet):
-    with our_echo(SPECS[packet]) as port:
+@every_driver
+def test_client_with_packet_is_answered_by_our_server(packet, driver):
+    with our_echo(SPECS[packet], driver) as port:
         sizes = [size for size in SIZES[packet] if size <= 65_536]
         out = said(script(CLIENT, PORT=port, PACKET=packet, SIZES=", ".join(map(str, sizes))))
     assert out.decode() == f"[{','.join(['true'] * len(sizes))}]"
@@ -137,12 +138,13 @@ def test_ten_thousand_frames_come_back_in_order(erlang):
         assert [connection.receive() for _ in payloads] == payloads
 
 
-def test_lines_go_in_both_directions(erlang):
+@every_driver
+def test_lines_go_in_both_directions(erlang, driver):
     texts = [f"{number} {'☃' * (number % 50)}" for number in range(1000)]
     with connected(erlang["line"], "lines+text") as connection:
         connection.send_many(texts)
         assert [connection.receive() for _ in texts] == texts
-    with our_echo("lines+text") as port:
+    with our_echo("lines+text", driver) as port:
         assert said(script(LINES, PORT=port)) == b"true"
 
 

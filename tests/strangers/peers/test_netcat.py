@@ -50,8 +50,9 @@ def test_lines_that_nc_ends_with_crlf_are_answered(echo):
     assert said(nc("-N", "-C", LOOPBACK, str(echo)), STREAM) == STREAM
 
 
-def test_line_without_its_end_is_answered_by_nobody_and_told_to_the_service():
-    with our_recorder("lines+text") as (port, recorder):
+@every_driver
+def test_line_without_its_end_is_answered_by_nobody_and_told_to_the_service(driver):
+    with our_recorder("lines+text", driver) as (port, recorder):
         said(nc("-N", LOOPBACK, str(port)), b"whole\nhal")
         wait_until(lambda: recorder.ends, "the connection has ended")
     assert recorder.got == ["whole"]

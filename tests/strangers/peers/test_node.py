@@ -102,17 +102,19 @@ def test_our_client_is_answered_by_readline_and_sees_its_end(servers):
         assert list(connection) == texts
 
 
-def test_client_with_readline_is_answered_by_our_server(node):
-    with our_echo("lines+text") as port:
+@every_driver
+def test_client_with_readline_is_answered_by_our_server(node, driver):
+    with our_echo("lines+text", driver) as port:
         assert said([node, "-e", CLIENT, str(port), "2000"]) == b"true\n"
 
 
-def test_line_without_its_end_is_a_line_there_and_truncated_here(servers, node):
+@every_driver
+def test_line_without_its_end_is_a_line_there_and_truncated_here(servers, node, driver):
     with connected(servers["lines"], "lines+text") as connection:
         connection.send_encoded(b"whole\nhal")
         connection.close_sending()
         assert list(connection) == ["whole", "hal"]
-    with our_recorder("lines+text") as (port, recorder):
+    with our_recorder("lines+text", driver) as (port, recorder):
         said([node, "-e", f'require("net").connect({port}, "127.0.0.1").end("whole\\nhal")'])
         wait_until(lambda: recorder.ends, "the connection has ended")
     assert recorder.got == ["whole"]

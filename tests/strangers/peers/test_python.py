@@ -89,7 +89,8 @@ def test_server_with_streams_answers_our_client(spec):
 
 
 @pytest.mark.parametrize("spec", STREAMS)
-def test_client_with_streams_is_answered_by_our_server(spec):
+@every_driver
+def test_client_with_streams_is_answered_by_our_server(spec, driver):
     read, frame, payloads = STREAMS[spec]
 
     async def main(port: int) -> None:
@@ -101,7 +102,7 @@ def test_client_with_streams_is_answered_by_our_server(spec):
         writer.close()
         await writer.wait_closed()
 
-    with our_echo(spec) as port:
+    with our_echo(spec, driver) as port:
         asyncio.run(asyncio.wait_for(main(port), SECONDS))
 
 
@@ -127,8 +128,9 @@ def test_listener_of_multiprocessing_answers_our_client():
         thread.join()
 
 
-def test_client_of_multiprocessing_is_answered_by_our_server():
-    with our_echo("u32") as port, Client((LOOPBACK, port)) as client:
+@every_driver
+def test_client_of_multiprocessing_is_answered_by_our_server(driver):
+    with our_echo("u32", driver) as port, Client((LOOPBACK, port)) as client:
         for payload in PAYLOADS:
             client.send_bytes(payload)
             assert client.poll(SECONDS)
@@ -157,8 +159,9 @@ def test_end_behind_a_header_is_a_clean_end_to_multiprocessing_and_truncated_her
             connection.receive()
 
 
-def test_records_of_a_socket_handler_are_received_by_our_server():
-    with our_recorder("u32") as (port, recorder):
+@every_driver
+def test_records_of_a_socket_handler_are_received_by_our_server(driver):
+    with our_recorder("u32", driver) as (port, recorder):
         handler = logging.handlers.SocketHandler(LOOPBACK, port)
         for number in range(500):
             handler.handle(logging.makeLogRecord({"msg": "%d %s", "args": (number, "☃" * (number % 50))}))

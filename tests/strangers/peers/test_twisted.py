@@ -36,8 +36,9 @@ def test_receiver_answers_our_client(servers, name):
 
 
 @pytest.mark.parametrize("name", SPECS)
-def test_our_server_answers_a_receiver_that_asks(name):
-    with our_echo(SPECS[name]) as port:
+@every_driver
+def test_our_server_answers_a_receiver_that_asks(name, driver):
+    with our_echo(SPECS[name], driver) as port:
         assert said([*PEER, name, str(port), "2000"]) == b"True\n"
 
 
@@ -65,7 +66,8 @@ def test_half_frame_at_the_end_is_no_reason_to_complain_there(servers, name, hal
             connection.receive()
 
 
-def test_replies_that_wait_are_thrown_away_there_when_the_peer_ends_its_stream_and_delivered_here(servers):
+@every_driver
+def test_replies_that_wait_are_thrown_away_there_when_the_peer_ends_its_stream_and_delivered_here(servers, driver):
     payloads = [b"%d" % number + b"x" * 50_000 for number in range(400)]  # more than the system's buffers take
 
     def send(connection: blocking.Connection[bytes]) -> None:
@@ -87,5 +89,5 @@ def test_replies_that_wait_are_thrown_away_there_when_the_peer_ends_its_stream_a
     there = replies(servers["int32"], read_late=True)
     assert there == payloads[: len(there)]
     assert len(there) < len(payloads)
-    with our_echo("u32") as port:
+    with our_echo("u32", driver) as port:
         assert replies(port, read_late=False) == payloads
