@@ -48,7 +48,7 @@ def echo() -> None:
 )
 @_wire_option
 @click.option("-v", "--verbose", is_flag=True, help="Log why each connection was closed.")
-def serve(listen: Address, wire: Wire[Any], *, verbose: bool) -> None:
+def serve(listen: Address, wire: Wire[Any], *, verbose: bool) -> int:
     """Serve until Ctrl-C (exit status 130) or SIGTERM (0)."""
     logging.basicConfig(
         stream=sys.stderr,
@@ -56,16 +56,23 @@ def serve(listen: Address, wire: Wire[Any], *, verbose: bool) -> None:
         level=logging.INFO if verbose else logging.WARNING,
     )
     server = blocking.Server(listen, wire, Echo())
+    caught: list[int] = []
     try:
-        signal.signal(signal.SIGTERM, partial(_stop, server))
+        # Ctrl-C too: KeyboardInterrupt could strike anywhere in the server, and stop() is made for a signal's handler.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, partial(_stop, server, caught))
         click.echo(f"echo at {server.address}, wire {wire}")
         sys.stdout.flush()
         server.run()
     finally:
         server.close()
+    return 128 + signal.SIGINT if signal.SIGINT in caught else 0
 
 
-def _stop(server: blocking.Server[Any], signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 # a handler's shape
+def _stop(server: blocking.Server[Any], caught: list[int], signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 # a handler's shape
+    caught.append(signum)
+    # Whoever presses Ctrl-C again does not want to wait for the end of what is being drained.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     server.stop()
 
 

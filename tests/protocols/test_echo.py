@@ -128,7 +128,7 @@ def test_serve_ends_cleanly_by_signal_with_a_client_connected(tmp_path, number, 
                 connection.send(["hello"])
                 assert connection.receive() == ["hello"]
                 process.send_signal(number)
-                out, err = process.communicate(timeout=5)
+                out, err = process.communicate(timeout=30)
         finally:
             process.kill()
     assert (process.returncode, out, err.strip()) == (code, "", "")
