@@ -20,6 +20,7 @@ from .programs import (
     announced,
     connected,
     directory,
+    every_driver,
     found,
     listening,
     our_echo,

@@ -19,6 +19,7 @@ from .programs import (
     SECONDS,
     connected,
     directory,
+    every_driver,
     found,
     framing_echo,
     our_recorder,

@@ -23,6 +23,7 @@ from .programs import (
     announced,
     connected,
     directory,
+    every_driver,
     found,
     our_echo,
     our_recorder,

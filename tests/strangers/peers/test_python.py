@@ -18,7 +18,7 @@ import pytest
 from framing import ConnectionClosed, TruncatedFrame, Wire
 from framing.drivers import blocking
 
-from .programs import LOOPBACK, SECONDS, connected, our_echo, our_recorder, wait_until
+from .programs import LOOPBACK, SECONDS, connected, every_driver, our_echo, our_recorder, wait_until
 
 PAYLOADS = [b"", b"a", bytes(range(256)), *(b"%d" % number * (number % 50) for number in range(2000)), bytes(500_000)]
 LINES = [b"", b"a", "naïve ☃".encode(), *(b"%d" % number * (number % 50) for number in range(2000))]

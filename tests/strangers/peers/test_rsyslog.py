@@ -49,8 +49,8 @@ class Rsyslog:
 def rsyslog() -> Iterator[Rsyslog]:
     program = found("rsyslogd", "rsyslog")
     with (
-        our_recorder("syslog(max_frame=64K)") as (octets, by_octets),
-        our_recorder("syslog_lines(max_frame=64K)") as (lines, by_lines),
+        our_recorder("syslog(max_frame=64K)", "selector") as (octets, by_octets),
+        our_recorder("syslog_lines(max_frame=64K)", "asyncio") as (lines, by_lines),
         directory() as place,
     ):
         config = place / "conf"

@@ -14,7 +14,7 @@ import pytest
 
 from framing import Lines
 
-from .programs import LOOPBACK, accepted, all_of, found, framing_echo, listening, piped
+from .programs import LOOPBACK, accepted, found, framing_echo, listening, piped
 
 TEXTS = ["hello", "naïve ☃ 🙂", "tab\there", *(str(number) * 20 for number in range(200))]
 
@@ -52,13 +52,3 @@ def test_telnet_ends_its_lines_with_crlf_and_doubles_the_byte_that_its_commands_
             stream += sock.recv(100)
     assert stream == b"one\r\ntw\xff\xffo\r\n"
     assert Lines().decoder().feed(stream) == [b"one", b"tw\xff\xffo"]  # UTF-8 has no such byte: text goes unharmed
-
-
-def test_line_without_its_end_vanishes_in_telnet():
-    with listening() as listener, telnet(listener.getsockname()[1]) as process, accepted(listener) as sock:
-        type_in(process, b"one\n")
-        assert sock.recv(100) == b"one\r\n"
-        assert process.stdin is not None
-        process.stdin.write(b"hal")
-        process.stdin.close()
-        assert all_of(sock) == b""

@@ -13,7 +13,7 @@ import pytest
 from framing import ConnectionClosed, ConnectionReset, TruncatedFrame
 from framing.drivers import blocking
 
-from .programs import announced, connected, directory, our_echo, said, started
+from .programs import announced, connected, directory, every_driver, our_echo, said, started
 
 PEER = [sys.executable, str(Path(__file__).with_name("twisted_peer.py"))]
 SPECS = {"int8": "u8", "int16": "u16", "int32": "u32", "netstring": "netstring", "line": "crlf"}
