@@ -16,7 +16,7 @@ from functools import partial
 from selectors import EVENT_WRITE
 from typing import Any, TypeAlias
 
-from framing.drivers.address import Address, resolve
+from framing.drivers.address import Address, is_number, resolve
 from framing.drivers.failures import translate
 from framing.drivers.reactor import Reactor, Timer
 from framing.errors import FramingError, Timeout
@@ -158,13 +158,7 @@ class Dial:
 
 
 def _needs_no_look_up(address: Address) -> bool:
-    if address.scheme != "tcp" or not address.host or ":" in address.host:
-        return True
-    try:
-        socket.inet_pton(socket.AF_INET, address.host)
-    except OSError:
-        return False
-    return True
+    return address.scheme == "unix" or not address.host or is_number(address.host)
 
 
 def _look_up(address: Address) -> tuple[list[Target], FramingError | None]:

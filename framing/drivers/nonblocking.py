@@ -15,7 +15,6 @@ One thread at a time uses a connection. The connections of one thread share one 
 
 from __future__ import annotations
 
-import contextlib
 import socket
 import threading
 import time
@@ -24,7 +23,7 @@ from selectors import EVENT_READ, EVENT_WRITE
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
-from framing.channel import Channel, State
+from framing.channel import Channel, Heartbeat, State
 from framing.drivers.address import Address, AddressLike, no_delay, peer_of
 from framing.drivers.stream import Stream
 from framing.errors import ConnectionClosed, FramingError
@@ -69,11 +68,6 @@ class _NonBlockingStream(Stream):
             self._want_read = EVENT_READ | EVENT_WRITE
 
     @property
-    def secure(self) -> bool:
-        """Whether this is TLS."""
-        return self._secure
-
-    @property
     def read_wants(self) -> int:
         """The direction that the next read waits for: only TLS ever needs the other one."""
         return self._want_read
@@ -108,31 +102,14 @@ class _NonBlockingStream(Stream):
         self._want_read = EVENT_READ
         return True
 
-    def read_raw(self, buffer: memoryview) -> int | None:
-        """Read what comes, past TLS, which may be over: how many bytes, 0 at the end, None where there are none now."""
-        try:
-            return socket.socket.recv_into(self.sock, buffer, 0, self._flags)
-        except (BlockingIOError, InterruptedError):
-            return None
-        except (OSError, ValueError):
-            return 0
-
-    def end_sending(self) -> None:
-        """Say that this side sends no more: TLS's close_notify, where it is TLS, and the end of the stream."""
-        if self._secure:
-            sock: Any = self.sock
-            # It wants the peer's answer too, which nobody waits for; and where TLS has failed there is none to end.
-            with contextlib.suppress(OSError, ValueError):
-                sock.unwrap()
-        self.shutdown(socket.SHUT_WR)
-
 
 class Connection(Generic[T]):
     """Messages over ``sock``, any connected stream socket (TCP, unix, one of a pair, TLS), which it owns from now on.
 
     ``frame_timeout`` is how long a frame may take from its first byte to its last, ``idle_timeout`` how long nothing may
-    move, in seconds, None for no limit: `deadline` says when `expire` is to be called for them. ``high_water`` and
-    ``low_water`` are bytes: see `paused`. ``scratch`` is the receive buffer, 64 KiB or so, for a loop that lends its own.
+    move, in seconds, None for no limit; ``heartbeat`` finds the peer that is gone without a word: `deadline` says when
+    `expire` is to be called for them. ``high_water`` and ``low_water`` are bytes: see `paused`. ``scratch`` is the receive
+    buffer, 64 KiB or so, for a loop that lends its own.
 
     A TLS socket need not have done its handshake: it is part of the first turns. Wrap it with
     ``do_handshake_on_connect=False``.
@@ -146,7 +123,6 @@ class Connection(Generic[T]):
         "_send_error",
         "_shut",
         "_stream",
-        "_timed",
         "_told",
         "_written",
         "address",
@@ -164,6 +140,7 @@ class Connection(Generic[T]):
         low_water: int = 1 << 14,
         frame_timeout: float | None = None,
         idle_timeout: float | None = None,
+        heartbeat: Heartbeat[T] | None = None,
         scratch: memoryview | bytearray | None = None,
         address: AddressLike | None = None,
     ) -> None:
@@ -174,13 +151,13 @@ class Connection(Generic[T]):
             low_water=low_water,
             frame_timeout=frame_timeout,
             idle_timeout=idle_timeout,
+            heartbeat=heartbeat,
             now=time.monotonic(),
         )
         """The connection without its socket. What is queued here, rather than by `send`, leaves with the next `flush`."""
         self.address: Address | None = Address.parse(address) if address is not None else peer_of(sock)
         self.reading = True
         """Set it to False to take nothing from the peer for a while: TCP then slows it down."""
-        self._timed = frame_timeout is not None or idle_timeout is not None
         self._scratch = memoryview(scratch) if scratch is not None else None
         no_delay(sock)
         self._stream = _NonBlockingStream(sock, self.address)
@@ -232,8 +209,13 @@ class Connection(Generic[T]):
         return self.channel.deadline
 
     def expire(self, now: float | None = None) -> None:
-        """Raise `framing.Timeout` where a deadline has passed. Call it behind `handle`: what came in time counts."""
+        """Raise `framing.Timeout` where a deadline has passed, and send the heartbeat where one is due.
+
+        Call it behind `handle`: what came in time counts.
+        """
         self.channel.expire(time.monotonic() if now is None else now)
+        if self.channel.queued:
+            self.flush()
 
     # ------------------------------------------------------------------ states
 
@@ -311,7 +293,10 @@ class Connection(Generic[T]):
             if events & EVENT_READ or (self._send_error is not None and not self._told):
                 raise self._over()
         elif self.reading or self._send_error is not None:
-            return self._read(from_socket=bool(events & EVENT_READ) or stream.secure)
+            messages = self._read(from_socket=bool(events & EVENT_READ) or stream.secure)
+            if channel.heartbeat is not None and channel.queued:
+                self.flush()  # the peer's ping has been answered
+            return messages
         return []
 
     def _read(self, *, from_socket: bool) -> list[T]:
@@ -321,7 +306,7 @@ class Connection(Generic[T]):
         their replies with it.
         """
         stream, channel = self._stream, self.channel
-        now = time.monotonic() if self._timed else None
+        now = time.monotonic() if channel.timed else None
         taken = 0
         messages: list[T] = []
         while not messages:
@@ -425,7 +410,7 @@ class Connection(Generic[T]):
                 return True
             if not count:
                 return False
-            channel.sent(count, time.monotonic() if self._timed else None)
+            channel.sent(count, time.monotonic() if channel.timed else None)
             self._written += count
             turn += count
         if channel.eof_due and not self._shut:

@@ -20,6 +20,7 @@ from selectors import EVENT_READ
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
+from framing.channel import Heartbeat
 from framing.drivers.accepting import ACCEPT_PAUSE, accept_some
 from framing.drivers.address import (
     Address,
@@ -30,11 +31,13 @@ from framing.drivers.address import (
     no_delay,
     peer_address,
 )
+from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.dialing import Dial
 from framing.drivers.failures import OUT_OF_RESOURCES, translate
 from framing.drivers.reactor import Reactor, Timer
 from framing.drivers.service import Handlers, Peer, Service
 from framing.drivers.session import Limits, Session
+from framing.drivers.tls import client_tls, server_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed
 from framing.wire import Wire
 
@@ -107,6 +110,8 @@ class Loop:
         slow_reader_timeout: float | None = None,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        heartbeat: Heartbeat[T] | None = None,
+        keep_alive: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> Peer[T]:
@@ -114,9 +119,14 @@ class Loop:
 
         ``timeout`` seconds are for connecting, every address of a name being tried, and as many for the TLS handshake.
         Where no connection can be made the service's ``closed`` is called with the error, and ``opened`` was not.
-        ``server_hostname`` is the name that the certificate must be for; without it, the address's host.
+        With ``ssl_context``, or to a ``tls://`` address, it speaks TLS; ``server_hostname`` is the name that the
+        certificate must be for, without it the address's host. ``keep_alive`` has the system, ``heartbeat`` this loop,
+        look whether the peer is still there.
         """
         where = Address.parse(address)
+        if where.scheme == "udp":
+            raise ValueError(f"{where} is for datagrams; a loop connects streams: give tcp://, tls:// or unix:")
+        context, name = client_tls(where, ssl_context, server_hostname)
         limits = Limits(
             high_water=high_water,
             low_water=low_water,
@@ -125,12 +135,13 @@ class Loop:
             handshake_timeout=timeout,
             slow_reader_timeout=slow_reader_timeout,
             max_queued=None,
+            heartbeat=heartbeat,
         )
         if self._ended or self._draining:
             raise ConnectionClosed("the loop has been stopped; make a new one")
         handlers = Handlers[T].of(service)
         session = Session(self._reactor, wire, handlers, limits, where, patient=False, gone=self._sessions.discard)
-        wrap = partial(_as_client, ssl_context, server_hostname or where.host)
+        wrap = partial(_as_client, context, name, keep_alive)
         dial = Dial(self._reactor, where, timeout, partial(_begin, session, wrap), session.fail)
         session.cancel_connecting = dial.cancel
         self._sessions.add(session)
@@ -229,8 +240,8 @@ class Server(Loop, Generic[T]):
     while more than ``high_water`` bytes wait for it; it is not read from meanwhile. ``max_queued``: above so many bytes
     a peer for which others, or timers, send still more is closed. None means no limit.
 
-    ``ssl_context`` makes it TLS: ``opened`` is called behind the handshake. ``reuse_port`` lets several processes listen at
-    the same port.
+    ``heartbeat`` finds peers that are gone without a word; ``keep_alive`` has the system look for them. ``ssl_context``
+    makes it TLS: ``opened`` is called behind the handshake. ``reuse_port`` lets several processes listen at the same port.
     """
 
     def __init__(
@@ -249,6 +260,8 @@ class Server(Loop, Generic[T]):
         drain_timeout: float = 5.0,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        heartbeat: Heartbeat[T] | None = None,
+        keep_alive: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         reuse_port: bool = False,
         backlog: int = socket.SOMAXCONN,
@@ -267,8 +280,10 @@ class Server(Loop, Generic[T]):
             handshake_timeout=handshake_timeout,
             slow_reader_timeout=slow_reader_timeout,
             max_queued=max_queued,
+            heartbeat=heartbeat,
         )
-        self._ssl_context = ssl_context
+        self._ssl_context = server_tls(asked, ssl_context)
+        self._keep_alive = keep_alive
         self._peers: set[Session[T]] = set()
         self._accepting = False
         self._resting: Timer | None = None
@@ -327,9 +342,11 @@ class Server(Loop, Generic[T]):
         self._sessions.add(session)
         try:
             no_delay(sock)
+            if self._keep_alive:
+                set_keep_alive(sock)
             if self._ssl_context is not None:
                 sock.setblocking(False)
-                sock = _as_server(self._ssl_context, sock)
+                sock = wrap_server(sock, self._ssl_context)
             session.start(sock)
         except OSError as error:
             sock.close()
@@ -366,11 +383,7 @@ def _begin(session: Session[Any], wrap: Callable[[socket.socket], socket.socket]
         session.fail(error)
 
 
-def _as_client(context: ssl.SSLContext | None, hostname: str, sock: socket.socket) -> socket.socket:
-    if context is None:
-        return sock
-    return context.wrap_socket(sock, server_hostname=hostname or None, do_handshake_on_connect=False)
-
-
-def _as_server(context: ssl.SSLContext, sock: socket.socket) -> socket.socket:
-    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+def _as_client(context: ssl.SSLContext | None, hostname: str | None, keep: bool, sock: socket.socket) -> socket.socket:
+    if keep:
+        set_keep_alive(sock)
+    return sock if context is None else wrap_client(sock, context, hostname)

@@ -21,8 +21,9 @@ from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import socket
 from threading import get_ident
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
+from framing.channel import Heartbeat
 from framing.drivers.accepting import LINGER
 from framing.drivers.address import Address
 from framing.drivers.nonblocking import Connection
@@ -49,6 +50,7 @@ class Limits:
     handshake_timeout: float | None = 10.0
     slow_reader_timeout: float | None = 30.0
     max_queued: int | None = 1 << 20
+    heartbeat: Heartbeat[Any] | None = None
 
     def __post_init__(self) -> None:
         for name in ("frame_timeout", "idle_timeout", "handshake_timeout", "slow_reader_timeout"):
@@ -69,7 +71,8 @@ class Limits:
         A deadline is never nearer, when it is set, than the shortest of these; so to look that often is enough, and
         nothing has to be done about deadlines when bytes come.
         """
-        limits = (self.frame_timeout, self.idle_timeout, self.slow_reader_timeout)
+        beat = (None, None) if self.heartbeat is None else (self.heartbeat.interval, self.heartbeat.silence)
+        limits = (self.frame_timeout, self.idle_timeout, self.slow_reader_timeout, *beat)
         return min((seconds for seconds in limits if seconds is not None), default=None)
 
 
@@ -246,6 +249,7 @@ class Session(Generic[T]):
                 low_water=limits.low_water,
                 frame_timeout=limits.frame_timeout,
                 idle_timeout=limits.idle_timeout,
+                heartbeat=limits.heartbeat,
                 scratch=self._reactor.scratch,
                 address=self._address,
             )
@@ -456,6 +460,9 @@ class Session(Generic[T]):
             connection.expire(now)
         except Timeout as error:
             self._end(error)
+        if connection.queued:
+            self._changed = True  # a heartbeat that the socket did not take
+            self._attend_once()
         return connection.deadline
 
     def _look_for_slowness(self, connection: Connection[T], now: float) -> float:

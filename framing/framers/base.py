@@ -51,7 +51,7 @@ DEFAULT_MAX_FRAME = 1 << 20
 """The ``max_frame`` of every framer unless told otherwise: 1 MiB."""
 
 SEARCHED_BYTES = 1 << 9
-"""How much of a chunk is first looked at for the end of a frame that began in an earlier one; doubled while it is not found."""
+"""How much of a chunk is first searched for the end of a frame that began in an earlier one; doubled until it is found."""
 
 LENT_BYTES = 1 << 16
 """The size of the buffer that a decoder lends for a read: large enough that system calls are few."""
@@ -412,7 +412,7 @@ class Decoder(Generic[M]):
         return []
 
     def _take(self, data: Data, start: int, limit: int, messages: list[M]) -> list[M]:
-        """Run the kernel from ``start`` over ``data``, the held bytes themselves or all that there are; add to ``messages``."""
+        """Run the kernel over ``data`` from ``start``: the held bytes, or all that there are. Adds to ``messages``."""
         memo = self._memo
         found, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
         payloads: list[Any] = list(map(bytes, found)) if data is self._held else found

@@ -140,7 +140,7 @@ def object_depth(
         node, depth, path, is_key = waiting.pop()
         children: list[tuple[Any, int, str, bool]]
         below = depth + 1
-        if type(node) is dict or issubclass(type(node), Mapping):  # cbor2 has a frozen mapping, for a key
+        if issubclass(type(node), Mapping):  # not dict alone: cbor2 has a frozen mapping, for a key
             pairs: Mapping[Any, Any] = node
             children = [(value, below, f"{path}.{key}", is_key) for key, value in pairs.items()]
             children += [(key, below, f"{path}.{key}", True) for key in pairs]
