@@ -21,7 +21,6 @@ the messages behind it, so coroutine functions are refused; start a task where s
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -29,7 +28,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from framing.channel import Channel, Heartbeat, State
-from framing.drivers.address import Address, AddressLike, no_delay, resolve
+from framing.drivers.address import Address, AddressLike, is_number, no_delay, resolve
 from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.aio_link import DRAIN_SECONDS, SHORT_LINGER, AsyncLink
 from framing.drivers.aio_server import Server, serve
@@ -375,7 +374,7 @@ def connect(
 async def _connected(address: Address) -> socket.socket:
     """Connect a socket; all the addresses of a name are tried. Raises the last one's error, with the others as notes."""
     loop = asyncio.get_running_loop()
-    if address.scheme == "unix" or _is_number(address.host):
+    if address.scheme == "unix" or is_number(address.host):
         targets = resolve(address)
     else:
         targets = await loop.run_in_executor(None, resolve, address)
@@ -400,12 +399,3 @@ async def _connected(address: Address) -> socket.socket:
     if len(failures) > 1:
         failure.add_note("tried " + "; ".join(failures))
     raise failure
-
-
-def _is_number(host: str) -> bool:
-    """Whether ``host`` is an IP address, for which nobody need be asked."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        with contextlib.suppress(OSError):
-            socket.inet_pton(family, host.partition("%")[0])
-            return True
-    return False

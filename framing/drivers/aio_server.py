@@ -461,7 +461,8 @@ class Server(Generic[T]):
             session.abort()
             if session.transport is None:
                 sock.close()
-                self.finished(session)
+            # uvloop drops such a transport without a word, even where connection_made() was called.
+            session.connection_lost(None)
         self._look()
 
     def finished(self, session: _Session[T]) -> None:

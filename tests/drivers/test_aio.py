@@ -1005,18 +1005,23 @@ def test_who_does_not_read_is_not_read_from_and_closed_after_a_deadline(run: Run
             Stranger(server.address, receive_buffer=1 << 14) as slow,
             aio.connect(server.address, RAW) as quick,
         ):
-            await slow.send(RAW.encode_many([b"%05d" % n for n in range(5000)]))
+            sending = asyncio.create_task(
+                slow.send(RAW.encode_many([b"%05d" % n + bytes(2000) for n in range(10_000)]))
+            )
             await until(lambda: service.messages)
             await asyncio.sleep(0.05)
             handled = len(service.messages)
             assert handled < 500  # kept back though all of them are here: their replies would have no place
             assert service.most < 300_000
+            (peer,) = (peer for peer in service.opened_peers if peer.paused)
+            assert len(peer._waiting) < 100  # nor is what does not fit read and put aside
             await quick.send(b"q")
             assert (await quick.receive())[:1] == b"q"
             await until(lambda: service.closed_peers)
             (error,) = service.errors
             assert isinstance(error, Timeout)
             assert "does not read" in str(error)
+            await asyncio.gather(sending, return_exceptions=True)
 
     run(main)
 
@@ -1047,16 +1052,22 @@ def test_a_steady_drain_is_no_slow_reader(run: Run) -> None:
 
     async def main() -> None:
         async with (
-            aio.serve(LOCAL, RAW, service, slow_reader_timeout=0.1) as server,
+            aio.serve(LOCAL, RAW, service, slow_reader_timeout=0.1, high_water=1000, low_water=0) as server,
             Stranger(server.address, receive_buffer=1 << 14) as slow,
         ):
+            await until(lambda: service.opened_peers)
+            sending = service.opened_peers[0].transport.get_extra_info("socket")
+            sending.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1 << 14)  # so that little of it is out of our hands
             await slow.send(RAW.encode(b"x"))
             got = 0
             started = time.monotonic()
             while got < 3_000_005:
-                got += len(await slow.receive())
-                if time.monotonic() - started < 0.4:
-                    await asyncio.sleep(0.005)
+                chunk = await slow.receive()
+                assert chunk
+                got += len(chunk)
+                if time.monotonic() - started < 0.7:
+                    # A piece of what waits takes longer than the deadline, but some of it is taken all the time.
+                    await asyncio.sleep(0.015)
             assert service.closed_peers == []
 
     run(main)
@@ -1234,15 +1245,6 @@ def test_two_servers_may_share_a_port_where_they_are_told_to(run: Run) -> None:
 
 
 # ------------------------------------------------------------------------------------------------------ TLS
-
-
-@pytest.fixture(scope="module")
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    """A server's context with the test certificate of localhost, and a client's that trusts it."""
-    pem = Path(__file__).with_name("localhost.pem")
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(pem)
-    return server, ssl.create_default_context(cafile=pem)
 
 
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
