@@ -93,7 +93,7 @@ _NAME = re.compile(r"[A-Za-z][\w.-]*")
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op>[=,()+:])|(?P<quoted>b?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*"))|(?P<bare>[\w.\-]+))\s*"""
 )
-_NUMBER = re.compile(r"(-?\d+)([KMG]?)")
+_NUMBER = re.compile(r"(-?[0-9]+)([KMG]?)")
 _UNITS = {"": 0, "K": 10, "M": 20, "G": 30}
 _BARE = {"true": True, "false": False, "none": None}
 

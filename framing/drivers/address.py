@@ -30,6 +30,7 @@ __all__ = [
     "AddressLike",
     "close_listener",
     "connect",
+    "is_number",
     "keep_alive",
     "listen",
     "local_address",
@@ -174,6 +175,15 @@ def local_address(sock: socket.socket, asked: Address) -> Address:
     return peer_address(sock.getsockname(), asked)
 
 
+def is_number(host: str) -> bool:
+    """Whether ``host`` is an IP address, for which nobody need be asked; one with an interface (``fe80::1%eth0``) too."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        with contextlib.suppress(OSError):
+            socket.inet_pton(family, host.partition("%")[0])
+            return True
+    return False
+
+
 def no_delay(sock: socket.socket) -> None:
     """Set TCP_NODELAY where ``sock`` is TCP: some systems and libraries accept sockets without it."""
     if sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM:
@@ -280,21 +290,31 @@ def reserve(address: Address) -> socket.socket:
         raise ValueError(
             f"{address}: only a TCP port can be shared by several processes; give a tcp:// or tls:// address"
         )
+    try:
+        # Without SO_REUSEADDR, with which Linux lets anybody bind beside a socket that does not listen.
+        return _bound(address, None, reuse_port=True, reuse_address=False)
+    except ConnectionFailed as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+    # Perhaps there are only connections of an earlier server in TIME_WAIT.
     return _bound(address, None, reuse_port=True)
 
 
-def _bound(address: Address, backlog: int | None, *, reuse_port: bool) -> socket.socket:
+def _bound(address: Address, backlog: int | None, *, reuse_port: bool, reuse_address: bool = True) -> socket.socket:
     _refuse_datagrams(address)
     try:
         if address.scheme == "unix" and not address.path.startswith("\0"):
             _clear_path(address)
         if address.scheme != "unix" and not address.host and socket.has_dualstack_ipv6():
             with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
-                return _bind(socket.AF_INET6, ("::", address.port), backlog, dual=True, reuse_port=reuse_port)
+                place = ("::", address.port)
+                return _bind(
+                    socket.AF_INET6, place, backlog, dual=True, reuse_port=reuse_port, reuse_address=reuse_address
+                )
         last: OSError = OSError("no address")
         for family, _, _, target in _targets(address, passive=True):
             try:
-                return _bind(family, target, backlog, reuse_port=reuse_port)
+                return _bind(family, target, backlog, reuse_port=reuse_port, reuse_address=reuse_address)
             except OSError as error:
                 last = error
         raise last
@@ -305,11 +325,11 @@ def _bound(address: Address, backlog: int | None, *, reuse_port: bool) -> socket
 
 
 def _bind(
-    family: int, target: Any, backlog: int | None, *, dual: bool = False, reuse_port: bool = False
+    family: int, target: Any, backlog: int | None, *, reuse_port: bool, reuse_address: bool, dual: bool = False
 ) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
-        if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix":
+        if family in (socket.AF_INET, socket.AF_INET6) and os.name == "posix" and reuse_address:
             # So that a server that was stopped can start again while old connections are in TIME_WAIT. (On Windows
             # the same option would let two servers share a port.)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

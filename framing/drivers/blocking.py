@@ -38,7 +38,10 @@ __all__ = ["Connection", "Server", "UpgradablePeer", "connect"]
 T = TypeVar("T")
 
 CLOSE_SECONDS = 1.0
-"""How long `Connection.close` waits for other threads to leave their calls; they are woken, so they do at once."""
+"""How long `Connection.close` waits for other threads to leave their calls; they are woken, so they do at once.
+
+With TLS, also how long for the peer's system to take what was sent.
+"""
 
 
 def connect(
@@ -331,7 +334,10 @@ class Connection(Generic[T]):
                 return
             try:
                 stream = link.stream  # start_tls() may have changed it meanwhile
-                stream.discard(0)
+                if stream.secure:
+                    stream.discard_until_taken(CLOSE_SECONDS)
+                else:
+                    stream.discard(0)
                 stream.close()
                 self._inbox.clear()
             finally:

@@ -65,7 +65,7 @@ _TLS_ADVICE = (
 
 def translate(error: OSError, address: Address | None, doing: str) -> FramingError:
     """The error that stands for ``error``, which happened when this side was ``doing`` something with ``address``."""
-    place = f" {address}" if address is not None else ""
+    place = f" {address or 'the peer'}"
     if _is_tls(error):
         return _translate_tls(error, address, f"{doing}{place}")
     reason = error.strerror or str(error) or type(error).__name__
@@ -87,7 +87,7 @@ def translate(error: OSError, address: Address | None, doing: str) -> FramingErr
     elif isinstance(error, socket.gaierror):
         made = ConnectionFailed(f"{doing}{place}: the host name cannot be resolved ({reason})", **numbers)
     elif error.errno == errno.EBADF:
-        made = ConnectionClosed(f"{doing}{place}: the socket has been closed on this side", **numbers)
+        made = ConnectionClosed(f"{doing}{place}: the socket was closed on this side; connect again", **numbers)
     else:
         advice = _ADVICE.get(error.errno or 0)
         made = ConnectionFailed(f"{doing}{place}: {reason}{f'; {advice}' if advice else ''}", **numbers)
@@ -96,7 +96,7 @@ def translate(error: OSError, address: Address | None, doing: str) -> FramingErr
 
 
 def _is_tls(error: OSError) -> bool:
-    # Told by its attributes, for to import ssl costs what most programs do not need; their errno is OpenSSL's, not the system's.
+    # Told by its attributes, for to import ssl costs what most programs do not need. Its errno is OpenSSL's own.
     return hasattr(error, "library") and hasattr(error, "reason")
 
 

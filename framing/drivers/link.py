@@ -6,6 +6,7 @@ threads never interleave; and ``lock``, held only while the channel is touched, 
 
 from __future__ import annotations
 
+import errno
 import socket
 import threading
 import time
@@ -94,6 +95,11 @@ class Link(Generic[T]):
         if self.eof:
             messages = channel.receive_eof()
             if not messages and not channel.pending:
+                if self.send_error is not None and getattr(self.send_error, "errno", None) not in (None, errno.EPIPE):
+                    # The system tells an error once, and to a write here. What looks like an end is the broken connection;
+                    # only "broken pipe" comes behind the peer's own.
+                    channel.lost(self.send_error)
+                    raise self.send_error.with_traceback(None)
                 raise ConnectionClosed(
                     f"{self.stream.address or 'the peer'} has ended the stream; all of it was received"
                 )
@@ -159,8 +165,11 @@ class Link(Generic[T]):
             except (OSError, ValueError) as error:
                 where = self.stream.address
                 doing = "starting TLS with"
-                known = isinstance(error, OSError)
-                failure = translate(error, where, doing) if known else ConnectionFailed(f"{doing} {where}: {error}")
+                failure = (
+                    translate(error, where, doing)
+                    if isinstance(error, OSError)
+                    else ConnectionFailed(f"{doing} {where or 'the peer'}: {error}", address=where)
+                )
                 self._fail(failure)
                 raise failure from error
             except BaseException:

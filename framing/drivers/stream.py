@@ -12,15 +12,21 @@ raised in this library's words.
 from __future__ import annotations
 
 import contextlib
+import errno
 import math
 import select
 import socket
+import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
 from framing.drivers.failures import translate
 from framing.errors import ConnectionClosed
+
+if sys.platform != "win32":
+    import fcntl
+    import termios
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -151,6 +157,9 @@ class Stream:
 
     def read(self, buffer: memoryview, *, block: bool = False) -> int | None:
         """Read into ``buffer``: how many bytes, 0 at EOF, None where there is nothing to be read just now."""
+        if self._deaf and self._secure:
+            # As a plain socket says it. OpenSSL would take this side's own end for an attack, and tell the peer so.
+            return 0
         try:
             with self._tls_lock:
                 return self.sock.recv_into(buffer, 0, 0 if block else self._flags)
@@ -161,8 +170,6 @@ class Stream:
             if self._secure and (wanted := _tls_wants(error)):
                 self._want_read = wanted
                 return None
-            if self._deaf and type(error).__name__ == "SSLEOFError":
-                return 0  # as a plain socket says it: the end is of this side's making
             raise self._broken(error, "receiving from") from error
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> int:
@@ -183,7 +190,11 @@ class Stream:
 
     def _broken(self, error: Exception, doing: str) -> Exception:
         if self._closed or self.sock.fileno() < 0 or not isinstance(error, OSError):
-            closed = ConnectionClosed(f"{doing} {self.address or 'the peer'}: the connection was closed on this side")
+            closed = ConnectionClosed(
+                f"{doing} {self.address or 'the peer'}: the connection was closed on this side; connect again",
+                address=self.address,
+                errno=errno.EBADF,
+            )
             closed.__cause__ = error
             return closed
         return translate(error, self.address, doing)
@@ -245,8 +256,27 @@ class Stream:
         except (OSError, ValueError):
             return 0
 
-    def discard(self, seconds: float) -> None:
-        """Throw away what the peer still sends, until it ends or ``seconds`` are over.
+    def _untaken(self) -> int:
+        """How many bytes the peer's system has not taken yet; 0 where this one does not tell."""
+        if sys.platform == "win32" or self.sock.family not in (socket.AF_INET, socket.AF_INET6):
+            return 0  # what was written to a unix socket is the peer's already
+        try:
+            return int.from_bytes(fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
+        except (OSError, ValueError):
+            return 0
+
+    def discard_until_taken(self, seconds: float) -> None:
+        """Throw away what is there and, as `discard` explains, what comes until the peer has taken what was written.
+
+        For TLS, whose server says something (session tickets) that a client need never read.
+        """
+        end = time.monotonic() + seconds
+        # Where the peer's stream has ended, nothing can come that would be answered with a reset.
+        while not self.discard(0) and self._untaken() and (left := end - time.monotonic()) > 0:
+            time.sleep(min(left, 0.002))
+
+    def discard(self, seconds: float) -> bool:
+        """Throw away what the peer still sends, until it ends or ``seconds`` are over; whether it has ended.
 
         A socket that is closed with something unread in it resets the connection, and what the peer had not read yet, the
         last replies, is lost with it.
@@ -257,11 +287,14 @@ class Stream:
         with contextlib.suppress(OSError, ValueError):
             while thrown < LINGER_BYTES:
                 count = self.read_raw(scratch)
-                if count == 0 or (count is None and (seconds <= 0 or not self._reading.wait(READ, time_left(end)))):
-                    return
+                if count == 0:
+                    return True
+                if count is None and (seconds <= 0 or not self._reading.wait(READ, time_left(end))):
+                    return False
                 thrown += count or 0
                 if seconds and time.monotonic() >= end:
-                    return
+                    return False
+        return False
 
     def close(self) -> None:
         """Give the descriptor back. No other thread may be in a call of this stream: wake it with `shutdown` before."""

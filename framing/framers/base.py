@@ -307,7 +307,8 @@ class Decoder(Generic[M]):
 
         The words are ``asyncio.BufferedProtocol``'s. Where a large frame is under way the buffer is the frame's own
         place, so that it is received where it stays; it grows with what has arrived, never by what was announced.
-        ``sizehint`` is ignored, as it may be. Keep no slice of the buffer beyond `buffer_updated`.
+        ``sizehint`` is ignored, as it may be. Keep no slice of the buffer beyond
+        `buffer_updated`, and call nothing else in between.
         """
         if self._error is not None:
             raise self._error
@@ -414,7 +415,14 @@ class Decoder(Generic[M]):
     def _take(self, data: Data, start: int, limit: int, messages: list[M]) -> list[M]:
         """Run the kernel over ``data`` from ``start``: the held bytes, or all that there are. Adds to ``messages``."""
         memo = self._memo
-        found, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
+        try:
+            found, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
+        except Exception:
+            # A framer of a user's own, with a mistake in it: nothing is lost, and the next call meets the mistake again.
+            if data is not self._held:
+                self._held += data[start:]
+            self._need = 0
+            raise
         payloads: list[Any] = list(map(bytes, found)) if data is self._held else found
         refused: DecodeError | None = None
         if self._unwrap is None:

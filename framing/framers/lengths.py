@@ -167,7 +167,7 @@ class LengthField(Framer):
         if size < self.min_frame:
             raise _too_small(payload, self.min_frame)
         if self.width == "varint":
-            number = read_varint(payload, self.offset, varint_size(self.max_frame))
+            number = read_varint(payload, self.offset, varint_size(self.max_frame - min(self.adjust, 0)))
             value, body = number if isinstance(number, tuple) else (None, 0)
         else:
             body = self.offset + self.width

@@ -38,22 +38,21 @@ def split_found(
     seen = memo or 0
     while at < size:
         try:
-            answer = find(data, at, at + seen)
+            answer = _ask(find, data, at, at + seen)
         except CorruptFrame as error:
             # What the framer shows of the frame begins where the frame begins.
             fault = (CORRUPT, str(error), error.expected, error.got, len(error.head))
             return payloads, at, 0, None, 0, fault
+        except Exception:
+            # A mistake in find is raised as it is, but behind what came before it: the next call meets it again.
+            if payloads:
+                return payloads, at, size - at, None, 0, None
+            raise
         if isinstance(answer, int):
-            if answer < 1:
-                raise ValueError(f"find asked for {answer} more bytes; ask for 1 at least, or return a frame")
             if size - at > bound:
                 return payloads, at, 0, None, 0, endless
             return payloads, at, min(size - at + answer, bound + 1), size - at, 0, None
         begin, end, behind = answer
-        if not at <= begin <= end <= behind or behind == at:
-            raise ValueError(
-                f"find returned {answer} for a frame at {at}: it must hold start <= begin <= end <= next, next > start"
-            )
         if behind - at > bound and size - at > bound and isinstance(find(data[at : at + bound + 1], 0, 0), int):
             # Found only because more has come than is ever kept: what is judged is what would have been kept.
             return payloads, at, 0, None, 0, endless
@@ -76,3 +75,20 @@ def split_found(
         if limit and len(payloads) == limit:
             return payloads, at, 0, None, 0, None
     return payloads, at, 1, None, 0, None
+
+
+def _ask(
+    find: Callable[[Data, int, int], tuple[int, int, int] | int], data: Data, at: int, seen: int
+) -> tuple[int, int, int] | int:
+    """The answer of ``find``, if it is one; raises ValueError for one that could never come to an end."""
+    answer = find(data, at, seen)
+    if isinstance(answer, int):
+        if answer < 1:
+            raise ValueError(f"find asked for {answer} more bytes; ask for 1 at least, or return a frame")
+        return answer
+    begin, end, behind = answer
+    if not at <= begin <= end <= behind or behind == at:
+        raise ValueError(
+            f"find returned {answer} for a frame at {at}: it must hold start <= begin <= end <= next, next > start"
+        )
+    return answer

@@ -191,7 +191,8 @@ def split_field(
     behind = offset + width
     tail = len(trailer)
     lead = len(prefix)  # until it is whole, each byte that comes may be the wrong one
-    most = varint_size(max_frame)
+    # What the field counts besides what follows it makes its value larger than the frame may be.
+    most = varint_size(max_frame - min(adjust, 0))
     while True:
         if prefix and (fault := _prefix_fault(prefix, data, at)) is not None:
             return payloads, at, 0, None, 0, fault

@@ -14,6 +14,7 @@ import click
 from framing import ConnectionClosed, FramingError, Raw, Text, Timeout, Wire
 from framing.cli.parameters import read_address, read_wire
 from framing.drivers import blocking
+from framing.drivers.workers import run_workers
 from protocols.echo import Echo
 
 if TYPE_CHECKING:
@@ -47,15 +48,28 @@ def echo() -> None:
     help="tcp://host:port (port 0: any free one) or unix:/path.",
 )
 @_wire_option
+@click.option(
+    "--workers",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Processes that share the port, each with connections of its own.",
+)
 @click.option("-v", "--verbose", is_flag=True, help="Log why each connection was closed.")
-def serve(listen: Address, wire: Wire[Any], *, verbose: bool) -> int:
+def serve(listen: Address, wire: Wire[Any], *, workers: int, verbose: bool) -> int:
     """Serve until Ctrl-C (exit status 130) or SIGTERM (0)."""
     logging.basicConfig(
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(message)s",
         level=logging.INFO if verbose else logging.WARNING,
     )
-    server = blocking.Server(listen, wire, Echo())
+    if workers > 1:
+        return _serve_in_processes(listen, wire, workers)
+    try:
+        server = blocking.Server(listen, wire, Echo())
+    except ValueError as error:
+        raise click.UsageError(f"--listen: {error}") from None
     caught: list[int] = []
     try:
         # Ctrl-C too: KeyboardInterrupt could strike anywhere in the server, and stop() is made for a signal's handler.
@@ -67,6 +81,23 @@ def serve(listen: Address, wire: Wire[Any], *, verbose: bool) -> int:
     finally:
         server.close()
     return 128 + signal.SIGINT if signal.SIGINT in caught else 0
+
+
+def _serve_in_processes(listen: Address, wire: Wire[Any], workers: int) -> int:
+    def make(address: Address) -> blocking.Server[Any]:
+        return blocking.Server(address, wire, Echo(), reuse_port=True)
+
+    def ready(address: Address) -> None:
+        click.echo(f"echo at {address}, wire {wire}, {workers} workers")
+        sys.stdout.flush()
+
+    try:
+        outcome = run_workers(workers, listen, make, ready=ready)
+    except ValueError as error:
+        raise click.UsageError(f"--workers: {error}") from None
+    if outcome.signal == signal.SIGINT:
+        return 128 + signal.SIGINT
+    return 1 if any(outcome.exits) else 0
 
 
 def _stop(server: blocking.Server[Any], caught: list[int], signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 # a handler's shape
@@ -97,7 +128,11 @@ def send(address: Address, messages: tuple[str, ...], wire: Wire[Any], timeout: 
     # Arguments are read before anything is sent: a typing error in the last one leaves no half of a conversation.
     ready = [_read(text, wire, f"message {number}") for number, text in enumerate(messages, 1)]
     changed = 0
-    with blocking.connect(address, wire, timeout=timeout) as connection:
+    try:
+        opened = blocking.connect(address, wire, timeout=timeout)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    with opened as connection:
         for message in ready if messages else _lines(wire):
             connection.send(message)
             try:

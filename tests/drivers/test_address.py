@@ -23,6 +23,9 @@ from framing.drivers.address import Address
         (("fe80::1", 9000, 0, 2), Address("tcp", "fe80::1%2", 9000), "tcp://[fe80::1%2]:9000"),
         ("tcp://example.org:0", Address("tcp", "example.org", 0), "tcp://example.org:0"),
         ("tcp://[::1]:65535/", Address("tcp", "::1", 65535), "tcp://[::1]:65535"),
+        ("tls://example.org:443", Address("tls", "example.org", 443), "tls://example.org:443"),
+        ("tls://[::1]:443", Address("tls", "::1", 443), "tls://[::1]:443"),
+        ("udp://127.0.0.1:53", Address("udp", "127.0.0.1", 53), "udp://127.0.0.1:53"),
         ("tcp://:9000", Address("tcp", "", 9000), "tcp://:9000"),
         ("unix:/run/app.sock", Address("unix", path="/run/app.sock"), "unix:/run/app.sock"),
         ("unix:///run/app.sock", Address("unix", path="/run/app.sock"), "unix:/run/app.sock"),
@@ -43,6 +46,11 @@ def test_spellings_are_read_and_written_as_urls(spelling, expected, url):
         ("127.0.0.1:9000", "neither tcp"),
         ("localhost", "no scheme"),
         ("http://localhost:80", "neither tcp"),
+        ("ssl://localhost:80", "neither tcp://, tls://"),
+        ("tls:localhost:80", "neither tcp"),
+        ("tls://localhost", "no port; write tls://localhost:9000"),
+        ("udp://localhost:dns", "no number; write udp://localhost:9000"),
+        ("udp://::1:53", r"brackets; write udp://\[::1\]:53"),
         ("tcp:localhost:80", "neither tcp"),
         ("tcp://localhost", "no port"),
         ("tcp://localhost:", "no port"),
@@ -99,6 +107,46 @@ def test_every_address_of_a_name_is_tried_in_turn(monkeypatch):
         with pytest.raises(ConnectionRefusedError) as caught:
             addresses.connect(Address("tcp", "both.example", 1), 5)
         assert caught.value.__notes__[0].count("127.0.0.1") == 2
+
+
+@pytest.mark.parametrize("url", ["udp://127.0.0.1:1", "udp://[::1]:1"])
+def test_datagrams_are_not_for_a_driver_of_streams(url):
+    for opening in (lambda: addresses.connect(Address.parse(url), 1), lambda: addresses.listen(Address.parse(url))):
+        with pytest.raises(ValueError, match="for datagrams"):
+            opening()
+
+
+def test_a_listener_keeps_the_scheme_that_was_asked_for_and_so_do_its_peers():
+    asked = Address.parse("tls://127.0.0.1:0")
+    with addresses.listen(asked) as listener:
+        place = addresses.local_address(listener, asked)
+        assert str(place).startswith("tls://127.0.0.1:")
+        assert addresses.peer_address(("127.0.0.1", 5), place) == Address("tls", "127.0.0.1", 5)
+
+
+def test_a_reserved_port_is_shared_by_those_who_ask_for_it_and_by_nobody_else():
+    if not hasattr(socket, "SO_REUSEPORT"):
+        pytest.skip("no SO_REUSEPORT here")
+    for url in ("tcp://127.0.0.1:0", "tcp://:0"):
+        with addresses.reserve(Address.parse(url)) as held:
+            address = addresses.local_address(held, Address.parse(url))
+            assert address.port
+            with pytest.raises(framing.ConnectionFailed, match="something listens there"):
+                addresses.listen(address)
+            with addresses.listen(address, reuse_port=True), addresses.listen(address, reuse_port=True):
+                pass
+    with pytest.raises(ValueError, match="only a TCP port"):
+        addresses.reserve(Address.parse("unix:/run/none"))
+
+
+def test_keep_alive_is_for_tcp_and_harms_no_other_socket():
+    with socket.socket() as tcp:
+        addresses.keep_alive(tcp)
+        assert tcp.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+    one, other = socket.socketpair()
+    with one, other:
+        addresses.keep_alive(one)
+        assert not one.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
 
 
 def test_refused_is_the_builtin_and_names_the_address():

@@ -10,7 +10,6 @@ import logging
 import random
 import signal
 import socket
-import ssl
 import struct
 import subprocess
 import sys
@@ -487,21 +486,8 @@ def test_an_exception_out_of_a_signal_handler_loses_nothing_that_came(pair):
     assert connection.receive() == "kept"
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory):
-    path = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -keyout key.pem -out cert.pem"
-    try:
-        subprocess.run(command.split(), cwd=path, check=True, capture_output=True)
-    except (OSError, subprocess.CalledProcessError):
-        pytest.skip("the openssl command, which makes the certificate, is not here")
-    return path
-
-
-def test_a_tls_socket_is_a_stream_socket_too(certificate):
-    server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server_side.load_cert_chain(certificate / "cert.pem", certificate / "key.pem")
-    client_side = ssl.create_default_context(cafile=str(certificate / "cert.pem"))
+def test_a_tls_socket_is_a_stream_socket_too(contexts):
+    server_side, client_side = contexts
     plain, theirs = socket.socketpair()
     got = []
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import random
 import selectors
@@ -34,14 +33,14 @@ from framing import (
     TruncatedFrame,
     Wire,
 )
-from framing.channel import State
+from framing.channel import Heartbeat, State
 from framing.drivers import nonblocking
 from framing.drivers.nonblocking import READ_TURN, WRITE_TURN, Connection
 from framing.testing import ScriptedSocket
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 WIRE = Wire(LengthPrefixed(4), JSON())
-PEM = Path(__file__).with_name("localhost.pem")
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 def descriptors() -> int:
@@ -168,12 +167,11 @@ def test_one_turn_is_bounded_so_that_others_get_theirs() -> None:
         for _ in range(20):
             assert len(connection.handle(READ)) == 64
         assert connection.handle(READ) == []
-    sock = ScriptedSocket([bytes([0, 15, 255, 255]), *[bytes(1 << 16)] * 20], then_block=True)
+    # A frame that is not whole yet, of a peer that is always faster: every read fills its buffer.
+    sock = ScriptedSocket([bytes([0, 15, 255, 255]) + bytes(1_000_000)], then_block=True)
     with Connection(sock, wire) as connection:
-        # The first turn ends at the short read; a later one after as much as a turn may take, and what its last read overran.
-        sizes = [connection.handle(READ) or connection.channel.buffered for _ in range(4)]
-        assert all(later - earlier < 2 * READ_TURN for earlier, later in itertools.pairwise(sizes))
-        assert sizes[-1] > READ_TURN
+        assert connection.handle(READ) == []
+        assert READ_TURN <= connection.channel.buffered < 1_000_000
 
 
 def test_the_connections_of_a_thread_share_one_buffer() -> None:
@@ -519,18 +517,32 @@ def test_idleness_has_a_deadline_that_moves_with_each_byte() -> None:
             connection.expire(third)
 
 
+def test_a_heartbeat_is_sent_answered_and_missed() -> None:
+    beat = Heartbeat("ping", "pong", interval=0.05)
+    with joined(heartbeat=beat) as (connection, peer):
+        peer.sendall(WIRE.encode_many(["ping", 1]))
+        assert connection.handle(READ) == [1]
+        assert peer.recv(100) == WIRE.encode("pong")
+
+        def listen() -> None:
+            while True:
+                assert connection.deadline is not None
+                time.sleep(max(connection.deadline - time.monotonic(), 0))
+                connection.expire()
+
+        began = time.monotonic()
+        with pytest.raises(Timeout, match="nothing was heard"):
+            listen()
+        assert 0.09 < time.monotonic() - began < 0.3
+        assert peer.recv(100).startswith(WIRE.encode("ping"))  # one at least, before it gave up
+
+
 # ---------------------------------------------------------------------------------------------------------- TLS
 
 
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(PEM)
-    return server, ssl.create_default_context(cafile=str(PEM))
-
-
 @contextlib.contextmanager
-def secured(wire: Wire[Any]) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
-    server, client = contexts()
+def secured(contexts: Contexts, wire: Wire[Any]) -> Iterator[tuple[Connection[Any], Connection[Any]]]:
+    server, client = contexts
     near, far = socket.socketpair()
     near.setblocking(False)
     far.setblocking(False)
@@ -554,8 +566,8 @@ def drive(connections: dict[Connection[Any], list[Any]], done: Any) -> None:
                 selector.modify(connection, connection.interest or READ, connection)
 
 
-def test_tls_shakes_hands_in_the_first_turns_and_then_carries_messages() -> None:
-    with secured(WIRE) as (asking, answering):
+def test_tls_shakes_hands_in_the_first_turns_and_then_carries_messages(contexts: Contexts) -> None:
+    with secured(contexts, WIRE) as (asking, answering):
         assert asking.handshaking
         assert answering.handshaking
         asking.send("before the handshake is done")
@@ -568,10 +580,10 @@ def test_tls_shakes_hands_in_the_first_turns_and_then_carries_messages() -> None
             asking.close_sending()
 
 
-def test_tls_carries_large_messages_both_ways_at_once() -> None:
+def test_tls_carries_large_messages_both_ways_at_once(contexts: Contexts) -> None:
     wire = Wire(LengthPrefixed(4))
     there, back = random.Random(2).randbytes(700_000), random.Random(3).randbytes(900_000)
-    with secured(wire) as (asking, answering):
+    with secured(contexts, wire) as (asking, answering):
         got: dict[Connection[Any], list[Any]] = {asking: [], answering: []}
         asking.send_many([there] * 2)
         answering.send_many([back] * 2)
@@ -580,17 +592,17 @@ def test_tls_carries_large_messages_both_ways_at_once() -> None:
         assert got[answering] == [there] * 2
 
 
-def test_what_tls_has_decrypted_already_is_not_forgotten() -> None:
+def test_what_tls_has_decrypted_already_is_not_forgotten(contexts: Contexts) -> None:
     wire = Wire(LengthPrefixed(1))
-    with secured(wire) as (asking, answering):
+    with secured(contexts, wire) as (asking, answering):
         got: dict[Connection[Any], list[Any]] = {asking: [], answering: []}
         asking.send_many([b"x"] * 300_000)
         drive(got, lambda: len(got[answering]) == 300_000)
         assert set(got[answering]) == {b"x"}
 
 
-def test_the_end_of_a_tls_stream_is_a_clean_end() -> None:
-    with secured(WIRE) as (asking, answering):
+def test_the_end_of_a_tls_stream_is_a_clean_end(contexts: Contexts) -> None:
+    with secured(contexts, WIRE) as (asking, answering):
         got: dict[Connection[Any], list[Any]] = {asking: [], answering: []}
         asking.send(1)
         drive(got, lambda: got[answering])
@@ -600,8 +612,8 @@ def test_the_end_of_a_tls_stream_is_a_clean_end() -> None:
         assert [type(error) for error in raised] == [ConnectionClosed]
 
 
-def test_a_peer_that_does_not_speak_tls_is_told_apart() -> None:
-    server, _ = contexts()
+def test_a_peer_that_does_not_speak_tls_is_told_apart(contexts: Contexts) -> None:
+    server, _ = contexts
     near, far = socket.socketpair()
     near.setblocking(False)
     with far, Connection(server.wrap_socket(near, server_side=True, do_handshake_on_connect=False), WIRE) as connection:

@@ -14,6 +14,7 @@ import ssl
 import struct
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,7 @@ from framing import (
     TruncatedFrame,
     Wire,
 )
+from framing.channel import Heartbeat
 from framing.drivers import accepting, reactor
 from framing.drivers.blocking import Connection, connect
 from framing.drivers.selector import Loop, Server
@@ -44,7 +46,7 @@ from framing.drivers.selector import Loop, Server
 WIRE = Wire(LengthPrefixed(4), JSON())
 RAW = Wire(LengthPrefixed(4))
 LOCAL = ("127.0.0.1", 0)
-PEM = Path(__file__).with_name("localhost.pem")
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
 def descriptors() -> int:
@@ -248,6 +250,26 @@ def test_a_service_that_closes_gets_no_more_messages_and_its_replies_arrive() ->
     assert service.said == ["opened", "first", ("closed", type(None))]
 
 
+def test_a_peer_that_goes_on_sending_is_not_reset_behind_the_last_reply() -> None:
+    class Once(Echo):
+        def received(self, peer: Any, message: Any) -> None:
+            super().received(peer, message)
+            peer.close()
+
+    service = Once()
+    with running(service) as server, plain(server) as peer:
+        peer.sendall(WIRE.encode("first"))
+        until(lambda: service.said[-1:] == [("closed", type(None))])
+        for _ in range(10):
+            peer.sendall(WIRE.encode("more") * 100)
+            time.sleep(0.002)
+        assert peer.recv(100) == WIRE.encode("first")
+        assert peer.recv(100) == b""
+        assert server.connections == 1  # still throwing away
+        peer.close()
+        until(lambda: server.connections == 0, 0.5)
+
+
 def test_replies_still_go_out_behind_the_peers_end() -> None:
     with running(Echo()) as server, plain(server) as peer:
         stream = WIRE.encode_many([list(range(100))] * 2000)
@@ -286,6 +308,10 @@ def test_a_conversation_cut_at_every_byte_harms_nobody_else(
         whole = 0 if kept < FIRST else 1 if kept < len(CONVERSATION) else 2
         until(lambda: len(service.said) == 1 + whole)
         if how == "reset":
+            # Its reply has been taken, so that the reset is met by reading, and not by a write that is under way.
+            replies = (0, FIRST, len(CONVERSATION))[whole]
+            while replies:
+                replies -= len(peer.recv(replies))
             peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         if how == "half":
             peer.shutdown(socket.SHUT_WR)
@@ -414,7 +440,7 @@ def test_a_peer_that_does_not_read_is_not_read_from_and_harms_nobody() -> None:
         while got < whole:
             got += len(greedy.recv(1 << 20))
         assert got == whole
-        assert not peer.paused
+        until(lambda: not peer.paused)
 
 
 def test_a_small_request_for_large_replies_holds_one_reply_at_a_time() -> None:
@@ -460,6 +486,31 @@ def test_a_reader_that_only_drips_is_a_slow_one() -> None:
                 peer.recv(10)
                 time.sleep(0.005)
         until(lambda: ("closed", Timeout) in service.said, 1)
+
+
+def test_a_reader_slower_than_the_water_marks_allow_is_a_slow_one(tmp_path: Path) -> None:
+    service = Echo()
+    marks = {"high_water": 1 << 20, "low_water": 0, "max_queued": None}
+    # A unix socket, for its buffers are small: what the peer takes is room for the server at once.
+    address = f"unix:{tmp_path / 's'}"
+    with (
+        running(service, RAW, address, slow_reader_timeout=0.2, **marks) as server,
+        socket.socket(socket.AF_UNIX) as peer,
+    ):
+        peer.connect(server.address.path)
+        peer.settimeout(0.05)
+        with contextlib.suppress(OSError):
+            while True:
+                peer.sendall(RAW.encode(b"x" * 100_000))
+        began = time.monotonic()
+        taken = 0
+        with contextlib.suppress(OSError):
+            while service.peers and time.monotonic() < began + 1.2:
+                taken += len(peer.recv(40_000))
+                time.sleep(0.02)
+        assert taken > 100_000
+        assert ("closed", Timeout) in service.said
+        assert time.monotonic() < began + 1
 
 
 def test_a_reader_that_keeps_up_slowly_is_not_closed() -> None:
@@ -588,14 +639,8 @@ def test_a_descriptor_that_select_cannot_take_is_refused_alone(monkeypatch: pyte
 # ------------------------------------------------------------------------------------------------------- TLS
 
 
-def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
-    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    server.load_cert_chain(PEM)
-    return server, ssl.create_default_context(cafile=str(PEM))
-
-
-def test_tls_serves_any_client_both_ways_at_once() -> None:
-    theirs, ours = contexts()
+def test_tls_serves_any_client_both_ways_at_once(contexts: Contexts) -> None:
+    theirs, ours = contexts
     service = Echo()
     with running(service, RAW, ssl_context=theirs) as server:
         with Connection(ours.wrap_socket(plain(server), server_hostname="localhost"), RAW, timeout=2) as client:
@@ -608,13 +653,13 @@ def test_tls_serves_any_client_both_ways_at_once() -> None:
     assert service.said[-1] == ("closed", type(None))
 
 
-def test_the_tls_server_says_close_notify() -> None:
+def test_the_tls_server_says_close_notify(contexts: Contexts) -> None:
     class Bye(Echo):
         def received(self, peer: Any, message: Any) -> None:
             peer.send(message)
             peer.close()
 
-    theirs, ours = contexts()
+    theirs, ours = contexts
     with (
         running(Bye(), ssl_context=theirs) as server,
         plain(server) as sock,
@@ -625,9 +670,9 @@ def test_the_tls_server_says_close_notify() -> None:
         assert secure.recv(100) == b""  # a ragged end would be an SSLEOFError
 
 
-def test_whoever_does_not_shake_hands_is_never_opened(caplog: pytest.LogCaptureFixture) -> None:
+def test_whoever_does_not_shake_hands_is_never_opened(caplog: pytest.LogCaptureFixture, contexts: Contexts) -> None:
     caplog.set_level(logging.INFO)
-    theirs, ours = contexts()
+    theirs, ours = contexts
     service = Echo()
     with running(service, ssl_context=theirs, handshake_timeout=0.1) as server:
         with plain(server) as silent, plain(server) as wrong:
@@ -640,6 +685,7 @@ def test_whoever_does_not_shake_hands_is_never_opened(caplog: pytest.LogCaptureF
         with plain(server) as sock, ours.wrap_socket(sock, server_hostname="localhost") as secure:
             secure.sendall(WIRE.encode(1))
             assert secure.recv(100) == WIRE.encode(1)
+            secure.unwrap().close()
         until(lambda: not service.peers)
     assert service.said == ["opened", 1, ("closed", type(None))]
     assert any("not done in 0.1 s" in record.getMessage() for record in caplog.records)
@@ -664,10 +710,26 @@ class Collect:
         self.said.append(("closed", type(error)))
 
 
+def test_a_stream_that_tls_did_not_end_was_cut(contexts: Contexts) -> None:
+    theirs, ours = contexts
+    service = Echo()
+    with (
+        running(service, address="tls://127.0.0.1:0", ssl_context=theirs) as server,
+        plain(server) as sock,
+        ours.wrap_socket(sock, server_hostname="localhost") as secure,
+    ):
+        secure.sendall(WIRE.encode(1))
+        assert secure.recv(100) == WIRE.encode(1)
+        assert server.address.scheme == service.peers[0].address.scheme == "tls"
+        socket.socket.shutdown(secure, socket.SHUT_WR)
+        until(lambda: not service.peers)
+    assert service.said == ["opened", 1, ("closed", ConnectionReset)]
+
+
 @pytest.mark.parametrize("secure", [False, True])
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
-def test_a_client_lives_in_the_servers_own_thread(host: str, secure: bool) -> None:
-    theirs, ours = contexts() if secure else (None, None)
+def test_a_client_lives_in_the_servers_own_thread(host: str, secure: bool, contexts: Contexts) -> None:
+    theirs, ours = contexts if secure else (None, None)
     client = Collect()
     with Server(LOCAL, WIRE, Echo(), ssl_context=theirs) as server:
         peer = server.connect(
@@ -759,8 +821,8 @@ def test_a_name_that_is_not_found_and_one_that_takes_too_long(monkeypatch: pytes
     assert slow.said == [("closed", Timeout)]
 
 
-def test_a_certificate_for_another_name_is_refused() -> None:
-    theirs, ours = contexts()
+def test_a_certificate_for_another_name_is_refused(contexts: Contexts) -> None:
+    theirs, ours = contexts
     client, service = Collect(), Echo()
     with Server(LOCAL, WIRE, service, ssl_context=theirs) as server:
         server.connect(server.address, WIRE, client, ssl_context=ours, server_hostname="other.example")
@@ -768,6 +830,52 @@ def test_a_certificate_for_another_name_is_refused() -> None:
         server.run()
     assert client.said == [("closed", ConnectionFailed)]
     assert "opened" not in client.said
+
+
+def test_addresses_that_cannot_be_are_told_at_once() -> None:
+    with Loop() as loop:
+        with pytest.raises(ValueError, match="datagrams"):
+            loop.connect("udp://127.0.0.1:1", WIRE, Collect())
+        with pytest.raises(ValueError, match="server_hostname is for TLS"):
+            loop.connect("tcp://127.0.0.1:1", WIRE, Collect(), server_hostname="x")
+    with pytest.raises(ValueError, match="needs a certificate"):
+        Server("tls://127.0.0.1:0", WIRE, Echo())
+
+
+# ------------------------------------------------------------------------------------------------- heartbeats
+
+
+BEAT: Heartbeat[Any] = Heartbeat({"ping": 1}, {"pong": 1}, interval=0.05)
+
+
+def test_heartbeats_keep_two_quiet_peers_informed_and_reach_no_service() -> None:
+    service, client = Echo(), Collect()
+    with Server(LOCAL, WIRE, service, heartbeat=BEAT) as server:
+        server.connect(server.address, WIRE, client, heartbeat=BEAT, keep_alive=True)
+        server.call_later(0.4, server.stop)
+        server.run()
+    assert service.said == ["opened", ("closed", type(None))]
+    assert client.said == ["opened", ("closed", type(None))]
+
+
+def test_a_peer_that_is_gone_without_a_word_is_found() -> None:
+    service = Echo()
+    with running(service, heartbeat=BEAT, keep_alive=True) as server, plain(server) as peer:
+        assert peer.recv(100) == WIRE.encode(BEAT.ping)
+        began = time.monotonic()
+        until(lambda: ("closed", Timeout) in service.said)
+        assert time.monotonic() - began < 0.3
+
+
+def test_a_ping_is_answered_at_once() -> None:
+    with running(Echo(), heartbeat=Heartbeat("ping", "pong", interval=60)) as server, plain(server) as peer:
+        peer.sendall(WIRE.encode_many(["ping", 1]))
+        got = b""
+        while len(got) < len(WIRE.encode_many(["pong", 1])):
+            got += peer.recv(100)
+        assert got == WIRE.encode_many(["pong", 1])
+        peer.sendall(WIRE.encode("ping"))
+        assert peer.recv(100) == WIRE.encode("pong")
 
 
 # ---------------------------------------------------------------------------------------- the loop's other work
@@ -809,6 +917,21 @@ def test_a_timer_of_no_seconds_that_sets_itself_again_starves_nobody() -> None:
         with connect(server.address, WIRE, timeout=2) as client:
             client.send(1)
             assert client.receive() == 1
+
+
+def test_a_timer_that_is_due_in_the_very_moment_it_is_set_waits_for_the_next_round(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    said: list[str] = []
+    with Loop() as loop:
+        # A coarse clock: it does not move while the timers are called.
+        now = time.monotonic()
+        monkeypatch.setattr(reactor, "time", types.SimpleNamespace(monotonic=lambda: now))
+        loop.call_later(0, lambda: said.append("first") or loop.call_later(0, lambda: said.append("second")))
+        loop._reactor.round()
+        assert said == ["first"]
+        loop._reactor.round()
+        assert said == ["first", "second"]
 
 
 def test_a_callback_that_raises_is_logged_and_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -1015,6 +1138,7 @@ def test_a_server_that_never_ran_gives_all_back() -> None:
         {"low_water": 2, "high_water": 1},
         {"max_queued": 1},
         {"drain_timeout": -1},
+        {"ssl_context": ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)},
     ],
 )
 def test_wrong_options_are_told_before_anything_is_opened(options: dict[str, Any]) -> None:
@@ -1049,7 +1173,7 @@ def test_a_thousand_idle_connections_cost_the_active_ones_nothing() -> None:
     with running(service, idle_timeout=30) as server:
         crowd = [plain(server) for _ in range(1000)]
         try:
-            until(lambda: server.connections == 1000)
+            until(lambda: server.connections == 1000, 5)
             active = crowd[::100]
             timers = len(server._reactor._timers)
             for number in range(50):

@@ -395,3 +395,32 @@ def test_a_framer_is_a_value():
     assert len({framer, Delimited(b"\n", max_frame=10)}) == 1
     with pytest.raises(AttributeError):
         framer.max_frame = 5
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_a_mistake_in_a_users_find_loses_nothing_and_never_goes_on_behind_itself(size: int) -> None:
+    decoder = Mistaken().decoder()
+    stream = b"\x01a\x09\x01b"
+    got: list[bytes] = []
+    raised = 0
+    for at in range(0, len(stream), size):
+        try:
+            got += decoder.feed(stream[at : at + size])
+            while decoder.pending:
+                got += decoder.feed(b"")
+        except KeyError:
+            raised += 1
+    assert got == [b"a"]
+    assert raised
+    assert decoder.unconsumed == b"\x09\x01b"
+    with pytest.raises(KeyError, match="a mistake"):
+        decoder.feed(b"\x01c")
+
+
+@dataclass(frozen=True, slots=True)
+class Mistaken(Framer):
+    def find(self, data: bytes | bytearray, start: int, seen: int) -> tuple[int, int, int] | int:
+        if data[start] == 9:
+            raise KeyError("a mistake")
+        end = start + 1 + data[start]
+        return start + 1, end, end

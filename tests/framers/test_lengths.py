@@ -185,3 +185,9 @@ def test_eof_between_two_fragments_is_inside_a_record():
 def test_an_option_that_cannot_be_is_named(make, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         make()
+
+
+def test_a_varint_that_counts_more_than_the_frame_may_have_is_read() -> None:
+    framer = LengthField("varint", adjust=-10, max_frame=127)
+    frame = b"\x80\x01" + b"x" * 118
+    assert framer.decoder().feed(framer.encode(frame)) == [frame]

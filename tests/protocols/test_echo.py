@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 
@@ -73,6 +75,11 @@ def test_any_wire_does(capsys, spec, message, shown):
         (("send", "unix:/nonexistent/s", "--wire", "u32+jsn", "1"), 2, "did you mean 'json'"),
         (("serve", "--listen", "tcp://127.0.0.1"), 2, "no port"),
         (("serve", "--listen", "tcp://192.0.2.1:1"), 1, "no such address"),
+        (("serve", "--listen", "unix:/nonexistent/s", "--workers", "2"), 2, "only a TCP port can be shared"),
+        (("serve", "--workers", "0"), 2, "--workers"),
+        (("serve", "--listen", "udp://127.0.0.1:1"), 2, "datagrams"),
+        (("serve", "--listen", "tls://127.0.0.1:1"), 2, "needs a certificate"),
+        (("send", "udp://127.0.0.1:1", "1"), 2, "datagrams"),
         (("dance",), 2, "dance"),
     ],
 )
@@ -133,6 +140,28 @@ def test_serve_ends_cleanly_by_signal_with_a_client_connected(tmp_path, number, 
             process.kill()
     assert (process.returncode, out, err.strip()) == (code, "", "")
     assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.skipif(not (hasattr(os, "fork") and hasattr(socket, "SO_REUSEPORT")), reason="no fork, or no SO_REUSEPORT")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 0), (signal.SIGINT, 130)])
+def test_workers_share_the_port_and_end_cleanly_by_signal(number, code):
+    command = [*COMMAND, "serve", "--listen", "tcp://127.0.0.1:0", "--workers", "2"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            place = re.match(
+                r"echo at (tcp://127\.0\.0\.1:[1-9]\d*), wire u32\+json, 2 workers\n", process.stdout.readline()
+            )
+            assert place is not None
+            for _ in range(8):
+                with blocking.connect(place[1], Wire.parse("u32+json"), timeout=5) as connection:
+                    connection.send(["hello"])
+                    assert connection.receive() == ["hello"]
+            process.send_signal(number)
+            out, err = process.communicate(timeout=10)
+        finally:
+            process.kill()
+    assert (process.returncode, out, err) == (code, "", "")
 
 
 def test_without_click_one_line_says_what_to_install():
