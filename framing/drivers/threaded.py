@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from framing.channel import Channel, Heartbeat
+from framing.drivers.accepting import ACCEPT_PAUSE, LINGER, accept_some
 from framing.drivers.address import (
     Address,
     AddressLike,
@@ -30,7 +31,6 @@ from framing.drivers.address import (
     no_delay,
     peer_address,
 )
-from framing.drivers.failures import OUT_OF_RESOURCES
 from framing.drivers.link import Link
 from framing.drivers.service import Handlers, Peer, Service
 from framing.drivers.stream import Stream, end_of
@@ -47,15 +47,6 @@ T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
 
 logger = logging.getLogger("framing.drivers")
-
-ACCEPT_PAUSE = 0.25
-"""Seconds for which nothing is accepted when the system has no descriptors left."""
-
-ACCEPTED_AT_ONCE = 64
-"""Connections accepted before the house thread looks after the rest."""
-
-LINGER = 1.0
-"""Seconds for which what a peer still sends is thrown away behind the last reply, so that no reset destroys it."""
 
 
 class _Session(Generic[T]):
@@ -449,24 +440,18 @@ class Server(Generic[T]):
         self._accepting = wanted
 
     def _accept(self) -> None:
-        for _ in range(min(ACCEPTED_AT_ONCE, self.max_connections - len(self._sessions))):
-            try:
-                sock, raw = self._listener.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except OSError as error:
-                if error.errno in OUT_OF_RESOURCES:
-                    self._rest(error)
-                    return
-                continue  # this one went before it was accepted
-            try:
-                self._admit(sock, raw)
-            except (OSError, RuntimeError, ValueError) as error:
-                # RuntimeError: the system starts no more threads.
-                logger.info("%s: a connection is closed: %s", self.address, error)
-                if isinstance(error, RuntimeError):
-                    self._rest(error)
-                    return
+        try:
+            for sock, raw in accept_some(self._listener, self.max_connections - len(self._sessions)):
+                try:
+                    self._admit(sock, raw)
+                except (OSError, RuntimeError, ValueError) as error:
+                    # RuntimeError: the system starts no more threads.
+                    logger.info("%s: a connection is closed: %s", self.address, error)
+                    if isinstance(error, RuntimeError):
+                        self._rest(error)
+                        return
+        except OSError as error:
+            self._rest(error)
 
     def _rest(self, error: Exception) -> None:
         logger.warning("%s accepts nobody for %g s: %s", self.address, ACCEPT_PAUSE, error)
