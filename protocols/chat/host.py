@@ -1,0 +1,293 @@
+"""The host: runs one hub for any number of servers, on any driver.
+
+    with SQLiteLog("chat.db") as log, Host(Hub(log)) as host:
+        with selector.Server(("127.0.0.1", 9009), wire, host.service(wire)) as server:
+            server.run()
+
+The hub has a thread of its own. What the servers' threads and loops hear is put in its queue; it takes all that waits, handles
+it as one batch (one commit), and sends. So a disk that is slow for a moment stops nobody from reading, and the busier it gets,
+the more posts share a commit. A connection that fills the queue alone is closed.
+
+If the log fails, the host ends: `error` has the reason, `on_end` is called, and connections are closed without a word, as in
+a crash; their clients come back, to a server whose log works again.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+from typing import Any, Final, Protocol, Self
+
+from framing import Wire
+from framing.drivers.service import Peer
+from protocols.chat.hub import (
+    Announced,
+    Blocked,
+    Closed,
+    Drained,
+    Hub,
+    Input,
+    Opened,
+    Output,
+    Received,
+    Send,
+    Shut,
+    Stopped,
+    Verified,
+    Verify,
+)
+from protocols.chat.messages import FromServer, to_map
+
+__all__ = ["ChatService", "Host", "Line"]
+
+logger = logging.getLogger("protocols.chat")
+
+BATCH: Final = 64
+"""Inputs in one batch, at most: so many texts may be added to what waits for a peer before it is looked at."""
+
+MOST_WAITING: Final = 200
+"""Messages of one connection that may wait for the hub."""
+
+LOOK_EVERY: Final = 0.05
+"""Seconds between two looks at who takes nothing."""
+
+
+class Line(Protocol):
+    """A connection, as the host sees it; it hashes, and is the hub's name for it."""
+
+    def __hash__(self) -> int: ...
+
+    @property
+    def paused(self) -> bool:
+        """Whether more waits for it than it takes."""
+        ...
+
+    def tell(self, message: FromServer, encoded: dict[Any, bytes]) -> None:
+        """Send ``message``; ``encoded`` keeps what it is on each wire, for the others that are told the same."""
+        ...
+
+    def close(self) -> None:
+        """End it, behind what it was told."""
+        ...
+
+
+class Host:
+    """See the module's text.
+
+    ``verify(name, password)`` says whether it is right; it may take its time, and is called in a thread of its own.
+    ``on_end`` is called, in the hub's thread, when the hub has ended: stop the servers then.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        *,
+        verify: Callable[[str, str], bool] | None = None,
+        on_end: Callable[[], object] | None = None,
+    ) -> None:
+        self._hub = hub
+        self._verify = verify
+        self._on_end = on_end
+        self._inputs: queue.SimpleQueue[Input] = queue.SimpleQueue()
+        self._waiting: Counter[Line] = Counter()
+        self._lines: set[Line] = set()
+        self._lock = threading.Lock()
+        self._slow: set[Any] = set()
+        self._checks = ThreadPoolExecutor(2, "framing chat password") if verify is not None else None
+        self._thread = threading.Thread(target=self._run, name="framing chat hub", daemon=True)
+        self.error: Exception | None = None
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        self.join()
+
+    def service(self, wire: Wire[Any]) -> ChatService:
+        """The service to give to a server that speaks ``wire``."""
+        return ChatService(self, wire)
+
+    def announce(self, text: str) -> None:
+        """Say ``text`` to everybody. Any thread may."""
+        self._inputs.put(Announced(text))
+
+    def stop(self, reconnect: float | None = 1.0) -> None:
+        """Say good-bye to all and end. Any thread may, and a signal's handler."""
+        self._inputs.put(Stopped(reconnect))
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for its end; False when it has not come in ``timeout`` seconds."""
+        self._thread.join(timeout)
+        if self._checks is not None and not self._thread.is_alive():
+            self._checks.shutdown(wait=True, cancel_futures=True)
+        return not self._thread.is_alive()
+
+    # --------------------------------------------------- what the servers tell it
+
+    def opened(self, line: Line, *, private: bool) -> None:
+        """``line`` has been made."""
+        with self._lock:
+            self._lines.add(line)
+        self._inputs.put(Opened(line, private))
+
+    def received(self, line: Line, message: Any) -> None:
+        """``line`` sent ``message``."""
+        with self._lock:
+            self._waiting[line] += 1
+            flood = self._waiting[line] > MOST_WAITING
+        if flood:
+            line.close()
+        else:
+            self._inputs.put(Received(line, message))
+
+    def closed(self, line: Line) -> None:
+        """``line`` has ended."""
+        with self._lock:
+            self._lines.discard(line)
+            self._waiting.pop(line, None)
+        self._inputs.put(Closed(line))
+
+    # ------------------------------------------------------------- the hub's thread
+
+    def _run(self) -> None:
+        try:
+            while not self._hub.stopped:
+                self._turn(self._gather())
+        except Exception as error:
+            self.error = error
+            logger.exception("the chat ends, for its log does not work")
+            with self._lock:
+                lines = list(self._lines)
+            for line in lines:
+                line.close()
+        finally:
+            if self._on_end is not None:
+                self._on_end()
+
+    def _gather(self) -> list[Input]:
+        """All that waits, up to a batch; where nothing does, what comes until the hub must be woken."""
+        wake = self._hub.wake_at
+        wait = None if wake is None else max(0.0, wake - time.monotonic())
+        if self._slow:
+            wait = LOOK_EVERY if wait is None else min(wait, LOOK_EVERY)
+        batch: list[Input] = []
+        try:
+            batch.append(self._inputs.get(timeout=wait) if wait != 0.0 else self._inputs.get_nowait())
+            while len(batch) < BATCH:
+                batch.append(self._inputs.get_nowait())
+        except queue.Empty:
+            pass
+        with self._lock:
+            for given in batch:
+                if isinstance(given, Received):
+                    line: Any = given.connection
+                    if line in self._waiting:
+                        self._waiting[line] -= 1
+        return batch
+
+    def _turn(self, batch: list[Input]) -> None:
+        for line in list(self._slow):
+            if not line.paused:
+                self._slow.discard(line)
+                batch.append(Drained(line))
+        told: set[Any] = set()
+        for output in self._hub.handle(batch, time.monotonic(), time.time_ns() // 1_000_000):
+            self._carry_out(output, told)
+        blocked = [line for line in told if line.paused and line not in self._slow]
+        if blocked:
+            self._slow.update(blocked)
+            for output in self._hub.handle(
+                [Blocked(line) for line in blocked], time.monotonic(), time.time_ns() // 1_000_000
+            ):
+                self._carry_out(output, told)
+        for given in batch:
+            if isinstance(given, Closed):
+                self._slow.discard(given.connection)
+
+    def _carry_out(self, output: Output, told: set[Any]) -> None:
+        if isinstance(output, Send):
+            encoded: dict[Any, bytes] = {}
+            for line in output.connections:
+                line.tell(output.message, encoded)  # type: ignore[attr-defined] # connections are lines here
+            told.update(output.connections)
+        elif isinstance(output, Shut):
+            told.discard(output.connection)
+            self._slow.discard(output.connection)
+            output.connection.close()  # type: ignore[attr-defined] # as above
+        else:
+            self._check(output)
+
+    def _check(self, asked: Verify) -> None:
+        assert self._checks is not None
+        assert self._verify is not None
+        verify = self._verify
+
+        def check() -> None:
+            try:
+                right = verify(asked.name, asked.password)
+            except Exception:
+                logger.exception("the password of %r could not be verified", asked.name)
+                right = False
+            self._inputs.put(Verified(asked.connection, right))
+
+        self._checks.submit(check)
+
+
+class _PeerLine:
+    """A framing peer as a line."""
+
+    __slots__ = ("_peer", "_wire")
+
+    def __init__(self, peer: Peer[Any], wire: Wire[Any]) -> None:
+        self._peer = peer
+        self._wire = wire
+
+    def __repr__(self) -> str:
+        return f"<{self._peer.address}>"
+
+    @property
+    def paused(self) -> bool:
+        return self._peer.paused
+
+    def tell(self, message: FromServer, encoded: dict[Any, bytes]) -> None:
+        frames = encoded.get(self._wire)
+        if frames is None:
+            frames = encoded[self._wire] = self._wire.encode(to_map(message))
+        self._peer.send_encoded(frames)
+
+    def close(self) -> None:
+        self._peer.close()
+
+
+class ChatService:
+    """The chat, as a service of any server driver whose wire is ``wire``; its codec carries maps."""
+
+    def __init__(self, host: Host, wire: Wire[Any]) -> None:
+        self._host = host
+        self._wire = wire
+        self._lines: dict[Peer[Any], _PeerLine] = {}
+
+    def opened(self, peer: Peer[Any]) -> None:
+        """Tell the host of ``peer``."""
+        line = self._lines[peer] = _PeerLine(peer, self._wire)
+        self._host.opened(line, private=peer.address.scheme in ("tls", "unix"))
+
+    def received(self, peer: Peer[Any], message: Any) -> None:
+        """Pass ``message`` on."""
+        self._host.received(self._lines[peer], message)
+
+    def closed(self, peer: Peer[Any], error: Exception | None) -> None:
+        """Tell the host that ``peer`` has gone."""
+        if error is not None:
+            logger.info("%s: %s", peer.address, error)
+        self._host.closed(self._lines.pop(peer))

@@ -1,0 +1,147 @@
+"""What people type, read; and what the chat tells, in words. Shared by the text port, the plain client and the terminal.
+
+    /join room    /leave [room]    /msg name text    /me does this    /nick name    /names [room]
+    /rooms        /history [n]     /help             /quit [reason]
+
+A line that begins otherwise is said; ``//`` begins one that begins with a slash. The words of the classic select-driven chat
+are understood too: ``QUIT`` alone on a line, and ``SECRECT name text`` (spelt so, or SECRET) for a private message.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from protocols.chat import client as person
+from protocols.chat.messages import ANNOUNCEMENTS, Close, Event, Lag, Members, Page, RoomList
+from protocols.chat.safety import clean, clean_line
+
+__all__ = ["HELP", "ORDERS", "Order", "phrase", "phrase_event", "read_line"]
+
+ORDERS: Final = ("/help", "/join", "/leave", "/msg", "/me", "/names", "/nick", "/history", "/rooms", "/quit")
+
+HELP: Final = """/join room         enter a room; what you type is said there
+/leave [room]      leave it
+/msg name text     say something to one person only
+/me does this      say what you do
+/names             who is here
+/rooms             which rooms there are
+/nick name         be called something else
+/history [n]       the last n things said here
+/quit              go
+//text             say a line that begins with a slash"""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What a line asks for. ``inputs`` are for the client; ``room`` is where what is typed next is said."""
+
+    inputs: tuple[person.Input, ...] = ()
+    room: str | None = None
+    leaves: bool = False
+    reply: str = ""
+
+
+def read_line(line: str, room: str | None) -> Order:
+    """What ``line`` asks for, typed while in ``room``."""
+    text = line.strip()
+    if not text:
+        return Order()
+    if text == "QUIT":
+        return Order(leaves=True, inputs=(person.Leaving(),))
+    word, _, rest = text.partition(" ")
+    rest = rest.strip()
+    if word in ("SECRECT", "SECRET"):
+        word = "/msg"
+    if not word.startswith("/"):
+        return _say(text, room, "say")
+    if word.startswith("//"):
+        return _say(text[1:], room, "say")
+    return _order(word, rest, room)
+
+
+def _say(text: str, room: str | None, kind: Literal["say", "act"]) -> Order:
+    if room is None:
+        return Order(reply="You are in no room: /join one, or /msg somebody.")
+    return Order(inputs=(person.Say(text, room=room, kind=kind),))
+
+
+def _order(word: str, rest: str, room: str | None) -> Order:
+    if word == "/me":
+        return _say(rest, room, "act") if rest else Order(reply="/me does what?")
+    if word == "/msg":
+        name, _, text = rest.partition(" ")
+        if not text.strip():
+            return Order(reply="/msg name text")
+        return Order(inputs=(person.Say(text.strip(), to=name),))
+    if word == "/join":
+        return Order(inputs=(person.Ask("join", rest),), room=rest) if rest else Order(reply="/join which room?")
+    if word == "/nick":
+        return Order(inputs=(person.Ask("rename", rest),)) if rest else Order(reply="/nick name")
+    if word == "/rooms":
+        return Order(inputs=(person.Ask("rooms"),))
+    if word == "/quit":
+        return Order(inputs=(person.Leaving(rest),), leaves=True)
+    if word == "/help":
+        return Order(reply=HELP)
+    where = rest or room
+    if word in ("/leave", "/names", "/history") and room is None and not rest:
+        return Order(reply="You are in no room.")
+    if word == "/leave" and where is not None:
+        return Order(inputs=(person.Ask("leave", where),), room="" if where == room else None)
+    if word == "/names" and where is not None:
+        return Order(inputs=(person.Ask("who", where),))
+    if word == "/history":
+        if rest and not (rest.isascii() and rest.isdigit() and 1 <= int(rest[:9]) <= 200):
+            return Order(reply="/history takes a number from 1 to 200.")
+        return Order(inputs=(person.Ask("history", room or "", limit=int(rest or 20)),))
+    return Order(reply=f"There is no {clean_line(word)[:32]}; /help tells what there is.")
+
+
+def phrase_event(event: Event, client: person.Client, room: str | None) -> str:
+    """One event in words; the room is named where it is not the one that is looked at. Safe to be shown."""
+    sender, text = clean_line(event.sender), clean(event.text)
+    if event.kind == "announce" or event.room == ANNOUNCEMENTS:
+        return f"*** {text}"
+    if event.room.startswith("@"):
+        others = [name for name in client.members(event.room) if name != client.name]
+        other = clean_line(others[0]) if others else "?"
+        if event.kind == "renamed":
+            return f"* {sender} is now called {clean_line(text)}"
+        where = f"[you to {other}] " if event.sender == client.name else f"[{sender} to you] "
+        return where + (f"* {sender} {text}" if event.kind == "act" else text)
+    where = "" if event.room == room else f"[{clean_line(event.room)}] "
+    if event.kind == "say":
+        return f"{where}{sender}: {text}"
+    if event.kind == "act":
+        return f"{where}* {sender} {text}"
+    if event.kind == "joined":
+        return f"{where}* {sender} joined"
+    if event.kind == "renamed":
+        return f"{where}* {sender} is now called {clean_line(text)}"
+    return f"{where}* {sender} left" + (f" ({clean_line(text)})" if text else "")
+
+
+def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person.Client, room: str | None) -> str:
+    """What the client was told, in words; empty where nothing need be said. Safe to be shown."""
+    if isinstance(told, Event):
+        return phrase_event(told, client, room)
+    if isinstance(told, Members):
+        if told.room.startswith("@"):
+            return ""
+        names = ", ".join(clean_line(name) for name in told.names)
+        return f"In {clean_line(told.room)}: {names}"
+    if isinstance(told, Page):
+        lines = [
+            time.strftime("%H:%M ", time.localtime(event.time / 1000)) + phrase_event(event, client, told.room)
+            for event in told.events
+        ]
+        return "\n".join(["--- earlier", *lines, "---"])
+    if isinstance(told, RoomList):
+        if not told.rooms:
+            return "There are no rooms."
+        return "\n".join(f"{clean_line(name)}: {count}" for name, count in sorted(told.rooms.items()))
+    if isinstance(told, Lag):
+        return ""
+    return f"The server has closed the connection: {clean_line(told.text)}."
