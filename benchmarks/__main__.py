@@ -1,57 +1,104 @@
-"""``python -m benchmarks``: every case with all its contenders in one run, as ns a frame and as a ratio to ours.
+"""``python -m benchmarks``: every target of the project, with what was reached beside it.
 
-``--quick`` proves that every benchmark works, and its figures mean nothing; ``--json FILE`` keeps the figures.
+What is compared takes turns in one run, in CPU time; framing twice, with its compiled kernels and in plain Python.
+``--quick`` proves that every benchmark works, and its figures mean nothing. ``--explain`` says what each measures, and what
+would make it unfair. ``--json FILE`` keeps every figure. ``--write-docs`` writes the docs' page and its plots.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import sys
+import textwrap
+import traceback
 from dataclasses import asdict
 from pathlib import Path
 
-import framing
-from benchmarks.decoding import cases
-from benchmarks.timing import interleaved
+from benchmarks import crowd, decoding, encoding, large, messages, serving, starting
+from benchmarks.environment import environment, load
+from benchmarks.report import comparison, rows, table
+from benchmarks.results import Benchmark, Result, Settings
+
+BENCHMARKS: dict[str, Benchmark] = {
+    benchmark.name: benchmark
+    for module in (decoding, large, encoding, messages, serving, crowd, starting)
+    for benchmark in module.BENCHMARKS
+}
+
+
+def _options() -> argparse.Namespace:
+    summary, _, _ = (__doc__ or "").partition("\n")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=summary.replace("``", ""))
+    parser.add_argument(
+        "--only", action="append", choices=list(BENCHMARKS), metavar="CASE", help="this one; may be repeated"
+    )
+    parser.add_argument("--explain", action="store_true", help="what each measures, and what would make it unfair")
+    parser.add_argument("--quick", action="store_true", help="few frames, one round: does everything work?")
+    parser.add_argument("--rounds", type=int, default=11, metavar="N", help="by default 11")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every figure to FILE")
+    parser.add_argument(
+        "--write-docs", action="store_true", help="write the docs' page and its plots; needs matplotlib"
+    )
+    options = parser.parse_args()
+    if options.rounds < 1:
+        parser.error("--rounds: give 1 or more")
+    if options.write_docs and (options.only or options.quick):
+        parser.error("--write-docs: the page shows all figures, and true ones: give neither --only nor --quick")
+    return options
+
+
+def _explain(names: list[str]) -> None:
+    for name in names:
+        paragraphs = BENCHMARKS[name].explain.split("\n\n")
+        text = "\n\n".join(textwrap.fill(one, 100) for one in paragraphs)
+        print(f"{name}\n{textwrap.indent(text, '    ')}\n")
+
+
+def _run(names: list[str], settings: Settings) -> tuple[dict[str, list[Result]], list[str]]:
+    """What each gave; and the names of those that failed."""
+    found: dict[str, list[Result]] = {name: [] for name in names}
+    failed = []
+    for name in names:
+        try:
+            for result in BENCHMARKS[name].run(settings):
+                found[name].append(result)
+                print(comparison(result), flush=True)
+        except Exception:  # noqa: BLE001 -- the others are still worth running; the exit status tells
+            traceback.print_exc()
+            failed.append(name)
+    return found, failed
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=(__doc__ or "").split("\n", maxsplit=1)[0]
-    )
-    parser.add_argument("--quick", action="store_true", help="few frames, one round: does it work?")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures to FILE")
-    options = parser.parse_args()
-    environment = {
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "framing": f"{framing.__version__}, {'compiled' if framing.compiled else 'plain Python'} kernels",
-    }
-    print("; ".join(f"{name}: {value}" for name, value in environment.items()))
-    results = []
-    for case in cases(200 if options.quick else 20_000):
-        outputs = {name: contender() for name, contender in case.contenders.items()}
-        for name, output in outputs.items():
-            if output != outputs["framing"]:
-                print(f"{case.name}: {name} does not give the same payloads", file=sys.stderr)
-                return 1
-        timings = interleaved(case.contenders, case.frames, 1 if options.quick else options.rounds)
-        ours = timings["framing"].median
-        print(f"\n{case.name} ({case.frames} frames): CPU ns a frame, median (least to most), × framing")
-        for name, timing in timings.items():
-            spread = f"({timing.least:,.0f} to {timing.most:,.0f})"
-            ratio = timing.median / ours if ours else float("nan")
-            print(f"  {name:<14}{timing.median:>12,.0f}  {spread:<24}{ratio:>8.2f} ×")
-        results.append(
-            {"case": case.name, "frames": case.frames, "timings": {k: asdict(v) for k, v in timings.items()}}
-        )
+    options = _options()
+    names: list[str] = options.only or list(BENCHMARKS)
+    if options.explain:
+        _explain(names)
+        return 0
+    around = environment()
+    for key, value in around.items():
+        print(textwrap.fill(f"{key}: {value}", 120, subsequent_indent="    "))
+    if options.quick:
+        print("--quick: the figures below mean nothing")
+    settings = Settings(quick=options.quick, rounds=options.rounds)
+    found, failed = _run(names, settings)
+    around["load at the end"] = load()
+    everything = [result for results in found.values() for result in results]
+    reached = rows(everything)
+    print(f"\n{table(reached)}\nload at the end: {around['load at the end']}")
     if options.json:
-        options.json.write_text(json.dumps({"environment": environment, "results": results}, indent=2) + "\n")
-    return 0
+        kept = {"environment": around, "quick": options.quick, "benchmarks": {}}
+        kept["benchmarks"] = {name: [asdict(result) for result in results] for name, results in found.items()}
+        options.json.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    for name in failed:
+        print(f"{name} failed: see above", file=sys.stderr)
+    if options.write_docs and not failed:
+        from benchmarks.docs import write
+
+        for path in write(around, {BENCHMARKS[name]: results for name, results in found.items()}, reached):
+            print(f"wrote {path}")
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

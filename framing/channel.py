@@ -348,6 +348,11 @@ class Channel(Generic[T]):
         return self._decoder.inside
 
     @property
+    def in_place(self) -> bool:
+        """Whether a large frame is under way, so that `get_buffer` lends that frame's own place; else any buffer will do."""
+        return self._decoder.in_place
+
+    @property
     def unconsumed(self) -> bytes:
         """The received bytes that belong to no message yet: what an upgrade in mid-stream must hand over, or refuse."""
         return self._decoder.unconsumed
@@ -432,16 +437,24 @@ class Channel(Generic[T]):
         """Whether everything is written and this side's stream has ended: time to shut the socket's sending side."""
         return not self._may_send and not self._queued
 
-    def outgoing(self) -> list[bytes | memoryview]:
+    def outgoing(self, most: int | None = None) -> list[bytes | memoryview]:
         """The bytes to be written next, as buffers for ``sendmsg`` or ``writelines``; empty where there are none.
 
-        They stay queued until `sent` says how many were written. There may be more behind them than one call gives.
+        They stay queued until `sent` says how many were written. There may be more behind them than one call gives;
+        ``most`` is how many bytes it gives at the most, None for no limit.
         """
         self._join()
         ready = self._ready
-        if len(ready) <= GATHERED:
-            return list(ready)
-        return [ready[index] for index in range(GATHERED)]
+        buffers = list(ready) if len(ready) <= GATHERED else [ready[index] for index in range(GATHERED)]
+        if most is None:
+            return buffers
+        first: list[bytes | memoryview] = []
+        for buffer in buffers:
+            if not most:
+                break
+            first.append(buffer if len(buffer) <= most else memoryview(buffer)[:most])
+            most -= len(first[-1])
+        return first
 
     def sent(self, nbytes: int, now: float | None = None) -> None:
         """The first ``nbytes`` of what `outgoing` gave were written. Raises ValueError for more than there are."""

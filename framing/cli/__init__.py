@@ -34,6 +34,16 @@ def run(program: str, module: str, command: str, arguments: Sequence[str] | None
 
 def _status(program: str, module: str, command: str, arguments: Sequence[str] | None) -> int:
     try:
+        status = _outcome(program, module, command, sys.argv[1:] if arguments is None else arguments)
+    except KeyboardInterrupt:
+        status = INTERRUPTED
+    if status == INTERRUPTED and sys.stderr.isatty():
+        print(file=sys.stderr)  # noqa: T201 # the shell's prompt does not belong behind the ^C
+    return status
+
+
+def _outcome(program: str, module: str, command: str, arguments: Sequence[str]) -> int:
+    try:
         import click  # noqa: PLC0415 # an extra: without it, one line says so
 
         importlib.import_module("rich")
@@ -41,13 +51,14 @@ def _status(program: str, module: str, command: str, arguments: Sequence[str] | 
         return _complain(program, f"this command needs {error.name}: pip install 'framing[cli]'", FAILED)
     try:
         loaded: Any = getattr(importlib.import_module(module), command)
-        result: object = loaded.main(
-            args=None if arguments is None else list(arguments), prog_name=program, standalone_mode=False
-        )
+        # Not its main(), which takes every EOFError for Ctrl-D, and every EPIPE for a reader of the output that has gone:
+        # errors of connections are such, too.
+        with loaded.make_context(program, list(arguments)) as context:
+            result: object = loaded.invoke(context)
         sys.stdout.flush()
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
     except click.Abort:
-        return INTERRUPTED
-    except KeyboardInterrupt:
         return INTERRUPTED
     except click.UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # click 8.2 and later; before, it printed the help itself

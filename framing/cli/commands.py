@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 import framing as package
+from framing.cli.bench import bench
 from framing.cli.demo import demo
 
 __all__ = ["framing"]
@@ -16,4 +17,5 @@ def framing() -> None:
     """Message framing: whole messages over a byte stream that cuts and glues them."""
 
 
+framing.add_command(bench)
 framing.add_command(demo)

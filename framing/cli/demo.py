@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich import box
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text as Styled
 
 from framing.cli.parameters import read_wire
+from framing.cli.screen import Console
 from framing.codecs import Raw, Text
 from framing.drivers import blocking
 from framing.errors import EncodeError
@@ -153,16 +153,18 @@ def _relay(
     naive: _NaiveLoop,
     cut: Callable[[bytes], Iterator[bytes]],
 ) -> None:
-    source, _ = listener.accept()
-    with source:
-        source.settimeout(SECONDS)
-        stream = b"".join(iter(lambda: source.recv(1 << 16), b""))
-    for piece in cut(stream):
+    # Ctrl-C closes the sockets under it; and whatever else may go wrong shows in what does not arrive.
+    with contextlib.suppress(OSError):
+        source, _ = listener.accept()
+        with source:
+            source.settimeout(SECONDS)
+            stream = b"".join(iter(lambda: source.recv(1 << 16), b""))
+        for piece in cut(stream):
+            for target in targets:
+                target.sendall(piece)
+            naive.wait()
         for target in targets:
-            target.sendall(piece)
-        naive.wait()
-    for target in targets:
-        target.shutdown(socket.SHUT_WR)
+            target.shutdown(socket.SHUT_WR)
 
 
 def _sample(count: int) -> list[Any]:
@@ -221,13 +223,6 @@ def conversation(wire: Wire[Any], messages: list[Any], seed: int) -> Result:
     return Result(messages, sizes, naive.chunks, collect.messages)
 
 
-class _Console(Console):
-    """A console that leaves it to the command to end when nobody reads its output any more."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError
-
-
 @click.command()
 @click.option("--wire", callback=read_wire, default="u32+json", show_default=True, metavar="SPEC", help="The wire.")
 @click.option(
@@ -252,7 +247,7 @@ def demo(wire: Wire[Any], count: int, seed: int | None) -> int:
         result = conversation(wire, messages, seed)
     except EncodeError as error:
         raise click.UsageError(f"the wire {wire} cannot carry the demo's messages: {error}") from error
-    show(_Console(file=sys.stdout, highlight=False), result, str(wire), seed)
+    show(Console(file=sys.stdout, highlight=False), result, str(wire), seed)
     return 0 if result.right else 1
 
 

@@ -8,16 +8,13 @@ from typing import Any, Final
 
 from framing.drivers.failures import OUT_OF_RESOURCES
 
-__all__ = ["ACCEPTED_AT_ONCE", "ACCEPT_PAUSE", "LINGER", "accept_some"]
+__all__ = ["ACCEPTED_AT_ONCE", "ACCEPT_PAUSE", "accept_some"]
 
 ACCEPT_PAUSE: Final = 0.25
 """Seconds for which nothing is accepted when the system has no descriptors left."""
 
 ACCEPTED_AT_ONCE: Final = 64
 """Connections accepted before the connections that there are get their turn."""
-
-LINGER: Final = 1.0
-"""Seconds for which what a peer still sends is thrown away behind the last reply, so that no reset destroys it."""
 
 
 def accept_some(listener: socket, most: int) -> Iterator[tuple[socket, Any]]:

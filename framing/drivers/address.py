@@ -28,6 +28,7 @@ from framing.errors import ConnectionFailed
 __all__ = [
     "Address",
     "AddressLike",
+    "clear_path",
     "close_listener",
     "connect",
     "is_number",
@@ -37,6 +38,7 @@ __all__ = [
     "no_delay",
     "peer_address",
     "peer_of",
+    "remove_dead_path",
     "reserve",
     "resolve",
 ]
@@ -236,26 +238,32 @@ def connect(address: Address, timeout: float | None) -> socket.socket:
     raise failure
 
 
-def resolve(address: Address) -> list[tuple[int, int, int, Any]]:
+def resolve(
+    address: Address, doing: str = "connecting to", *, passive: bool = False, family: int = 0
+) -> list[tuple[int, int, int, Any]]:
     """The family, type, protocol and raw address of each place that ``address`` stands for, best first.
 
-    Raises `ConnectionFailed`. A host name is looked up, which may take its time; numbers and paths are not.
+    ``passive``: to be bound to, and no host means every address of this machine. ``family``: of no other than this one, IPv4
+    written as IPv6 where it has to be. Raises `ConnectionFailed`, which says what this side was ``doing``. A host name is
+    looked up, which may take its time; numbers and paths are not.
     """
     try:
-        return _targets(address, passive=False)
+        return _targets(address, passive=passive, family=family)
     except OSError as error:
-        raise translate(error, address, "connecting to") from error
+        raise translate(error, address, doing) from error
 
 
-def _targets(address: Address, *, passive: bool) -> list[tuple[int, int, int, Any]]:
+def _targets(address: Address, *, passive: bool, family: int = 0) -> list[tuple[int, int, int, Any]]:
     if address.scheme == "unix":
         if not hasattr(socket, "AF_UNIX"):
             raise OSError(errno.EAFNOSUPPORT, "this system has no unix sockets")
         return [(socket.AF_UNIX, socket.SOCK_STREAM, 0, address.path)]
     flags = socket.AI_PASSIVE if passive else 0
+    if family == socket.AF_INET6:
+        flags |= getattr(socket, "AI_V4MAPPED", 0)
     kind = socket.SOCK_DGRAM if address.scheme == "udp" else socket.SOCK_STREAM
     try:
-        found = socket.getaddrinfo(address.host or None, address.port, type=kind, flags=flags)
+        found = socket.getaddrinfo(address.host or None, address.port, family=family, type=kind, flags=flags)
     except UnicodeError as error:
         # A label that is empty, or longer than 63 letters, fails in the codec before anybody is asked.
         raise socket.gaierror(socket.EAI_NONAME, f"this can be no host name ({error})") from error
@@ -303,8 +311,7 @@ def reserve(address: Address) -> socket.socket:
 def _bound(address: Address, backlog: int | None, *, reuse_port: bool, reuse_address: bool = True) -> socket.socket:
     _refuse_datagrams(address)
     try:
-        if address.scheme == "unix" and not address.path.startswith("\0"):
-            _clear_path(address)
+        clear_path(address, socket.SOCK_STREAM, "listening at")
         if address.scheme != "unix" and not address.host and socket.has_dualstack_ipv6():
             with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
                 place = ("::", address.port)
@@ -354,19 +361,21 @@ def _reuse_port_option() -> int:
     return option
 
 
-def _clear_path(address: Address) -> None:
-    """Remove the socket file that a dead server left; raises `ConnectionFailed` where something lives at the path."""
+def clear_path(address: Address, kind: int, doing: str) -> None:
+    """Remove the socket file that a dead socket of this ``kind`` left; raises `ConnectionFailed` where it is no dead one."""
+    if address.scheme != "unix" or address.path[:1] in {"", "\0"}:
+        return
     try:
         mode = os.lstat(address.path).st_mode
     except FileNotFoundError:
         return
     if not stat.S_ISSOCK(mode):
         raise ConnectionFailed(
-            f"listening at {address}: a file that is no socket is there; it was left alone: remove it, or mend the path",
+            f"{doing} {address}: a file that is no socket is there; it was left alone: remove it, or mend the path",
             address=address,
             errno=errno.EADDRINUSE,
         )
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+    with socket.socket(socket.AF_UNIX, kind) as probe:
         # Without blocking: a live server whose queue is full answers EAGAIN at once.
         probe.setblocking(False)
         try:
@@ -377,14 +386,19 @@ def _clear_path(address: Address) -> None:
             return
         except FileNotFoundError:
             return
-        except BlockingIOError:
-            pass
-    raise translate(OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)), address, "listening at")
+        except OSError as error:
+            if error.errno not in {errno.EAGAIN, errno.EPROTOTYPE}:  # the latter: one of the other kind lives there
+                raise translate(error, address, doing) from error
+    raise translate(OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE)), address, doing)
+
+
+def remove_dead_path(address: Address, kind: int) -> None:
+    """Remove the socket file of a socket that was closed, if it has one that nobody else has taken over since."""
+    with contextlib.suppress(OSError):
+        clear_path(address, kind, "closing")
 
 
 def close_listener(sock: socket.socket, address: Address) -> None:
-    """Close a listening socket, and remove its socket file, if it has one that nobody else has taken over since."""
+    """Close a listening socket, and remove its socket file as `remove_dead_path` does."""
     sock.close()
-    if address.scheme == "unix" and not address.path.startswith("\0"):
-        with contextlib.suppress(OSError):
-            _clear_path(address)
+    remove_dead_path(address, socket.SOCK_STREAM)

@@ -7,6 +7,9 @@
     async with aio.serve(("127.0.0.1", 9000), wire, Echo()) as server:
         await server.run()                       # until server.stop(), from any thread, task or signal handler
 
+    with aio.StandaloneServer(("127.0.0.1", 9000), wire, Echo()) as server:
+        server.run()                             # the same, where no loop is running: it has its own
+
 It guarantees that
 
 - a call that is cancelled, by ``asyncio.timeout`` for instance, has taken no message and sent none: make it again;
@@ -30,18 +33,20 @@ from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 from framing.channel import Channel, Heartbeat, State
 from framing.drivers.address import Address, AddressLike, is_number, no_delay, resolve
 from framing.drivers.address import keep_alive as set_keep_alive
-from framing.drivers.aio_link import DRAIN_SECONDS, SHORT_LINGER, AsyncLink
+from framing.drivers.aio_link import AsyncLink
 from framing.drivers.aio_server import Server, serve
+from framing.drivers.aio_standalone import StandaloneServer
 from framing.drivers.failures import translate
 from framing.drivers.opening import Opening
-from framing.drivers.tls import client_tls
-from framing.errors import ConnectionClosed, ConnectionFailed, DecodeError, FramingError
+from framing.drivers.tls import client_tls, upgrade_tls
+from framing.drivers.tunnel import Tunnel
+from framing.errors import ConnectionClosed, ConnectionFailed, CorruptFrame, DecodeError, FramingError
 from framing.wire import Wire
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Connection", "Server", "connect", "serve"]
+__all__ = ["Connection", "Server", "StandaloneServer", "connect", "serve"]
 
 T = TypeVar("T")
 
@@ -58,12 +63,12 @@ class _Refused:
 class _Inbox(AsyncLink[T]):
     """The link of a client: what was received waits here, in order, until it is asked for."""
 
-    __slots__ = ("_unread", "end", "items", "leavers", "readers", "refused")
+    __slots__ = ("_unread", "end", "items", "leavers", "readers", "refusals")
 
     def __init__(self, channel: Channel[T], address: Address) -> None:
         super().__init__(channel, address, None)
         self.items: deque[T | _Refused] = deque()
-        self.refused = 0  # how many of the items are none
+        self.refusals = 0  # how many of the items are none
         self.end: FramingError | None = None  # what is raised behind them
         self.readers: list[asyncio.Future[None]] = []
         self.leavers: list[asyncio.Future[None]] = []  # who waits for the transport's end
@@ -83,7 +88,7 @@ class _Inbox(AsyncLink[T]):
     def troubled(self, error: FramingError) -> None:
         if isinstance(error, DecodeError):
             self.items.append(_Refused(error))
-            self.refused += 1
+            self.refusals += 1
         elif self.end is None:
             self.end = self.failure = error
             self.pause()
@@ -93,6 +98,28 @@ class _Inbox(AsyncLink[T]):
     def ended(self) -> None:
         self.end = ConnectionClosed(f"{self.address} has ended the stream; all of it was received")
         self._wake(self.readers)
+
+    def shaken(self) -> None:
+        self._wake(self.readers)
+        self.flush()
+
+    async def hands_shaken(self) -> None:
+        """Wait for TLS; raises why it is not to be had."""
+        while self.shaking and self.end is None:
+            await self.wait(self.readers)
+        if not self.secured:
+            assert self.end is not None
+            raise self.end.with_traceback(None)
+
+    def refused(self, error: CorruptFrame) -> None:
+        self.troubled(error)
+        self._forget()
+        self.finish(error, hurried=True)
+
+    def interrupted(self) -> None:
+        """Nobody waits for the handshake any more, and half of one is nothing."""
+        self.troubled(ConnectionFailed(f"the TLS handshake with {self.address} was interrupted; connect again"))
+        self.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -105,6 +132,11 @@ class _Inbox(AsyncLink[T]):
     def writable(self) -> None:
         self._wake(self.writers)
 
+    def _forget(self) -> None:
+        """Drop what was not asked for."""
+        self.items.clear()
+        self.refusals = 0
+
     def emptied(self) -> None:
         """All the items have been taken: read on."""
         self._unread = 0
@@ -114,8 +146,7 @@ class _Inbox(AsyncLink[T]):
     def leave(self) -> None:
         """Tell whoever waits that this side closes, and drop what was not asked for."""
         self.end = ConnectionClosed(f"the connection with {self.address} was closed on this side")
-        self.items.clear()
-        self.refused = 0
+        self._forget()
         self._wake(self.readers)
         self._wake(self.writers)
 
@@ -153,8 +184,11 @@ class Connection(Generic[T]):
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         """What the transport knows under asyncio's name for it: ``"socket"``, ``"ssl_object"``, ``"peercert"``."""
-        transport = self._link.transport
-        return default if transport is None else transport.get_extra_info(name, default)
+        link = self._link
+        known = None if link.tunnel is None else link.tunnel.extra_info(name)
+        if known is not None or link.transport is None:
+            return default if known is None else known
+        return link.transport.get_extra_info(name, default)
 
     # ----------------------------------------------------------------- sending
 
@@ -196,10 +230,10 @@ class Connection(Generic[T]):
     def close_sending(self) -> None:
         """End this side's stream behind all that was sent; receiving goes on, so that the last replies still come.
 
-        Raises `framing.FramingError` over TLS, which asyncio cannot half-close: use `close` there.
+        Raises `framing.FramingError` over TLS, which the ssl module cannot half-close: use `close` there.
         """
         link = self._link
-        if link.transport is not None and not link.transport.can_write_eof():
+        if link.tunnel is not None:
             raise FramingError("a TLS connection cannot end one direction alone; use close()")
         link.channel.send_eof()
         link.flush()
@@ -222,7 +256,7 @@ class Connection(Generic[T]):
         if not items:
             link.emptied()
         if type(item) is _Refused:
-            link.refused -= 1
+            link.refusals -= 1
             raise item.error
         return cast("T", item)
 
@@ -232,7 +266,7 @@ class Connection(Generic[T]):
         items = link.items
         while not items:
             await self._wait()
-        if link.refused:
+        if link.refusals:
             if type(items[0]) is _Refused:
                 return [await self.receive()]
             batch: list[T | _Refused] = []
@@ -263,6 +297,42 @@ class Connection(Generic[T]):
         except ConnectionClosed:
             raise StopAsyncIteration from None
 
+    # --------------------------------------------------------------------- TLS
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        *,
+        server_hostname: str | None = None,
+        server_side: bool = False,
+        timeout: float | None = 10.0,  # noqa: ASYNC109 # asyncio.timeout() would end the connection too, and not say why
+    ) -> None:
+        """Go on with TLS in mid-stream, when both sides have agreed to: what was sent is written, then hands are shaken.
+
+        Both sides wait between the agreement and the handshake. So nothing may have come behind the peer's last message:
+        what has, came in plain text, perhaps from somebody in between, and fails the connection with
+        `framing.CorruptFrame`. (Receive that message with `receive`; `receive_batch` would hand you what came behind it.)
+        ``server_side`` says who shows the certificate; a client holds it against ``server_hostname``, or else the host of
+        `address`. ``timeout`` is in seconds, None to wait as long as it takes. Where this is cancelled, the connection fails.
+
+        Raises what `connect` raises; ValueError, and nothing has happened, for options that do not fit;
+        `framing.FramingError`, and nothing has happened, where another task is receiving, or TLS is there already.
+        """
+        context, name = upgrade_tls(self.address, ssl_context, server_hostname, server_side=server_side)
+        if timeout is not None and not timeout > 0:
+            raise ValueError(f"timeout is {timeout!r}; give seconds above 0, or None to wait as long as it takes")
+        link = self._link
+        if not all(reader.done() for reader in link.readers):
+            raise FramingError("another task is receiving; start TLS in the task that received the agreement to it")
+        if link.end is not None:
+            raise link.end.with_traceback(None)
+        link.upgrade(Tunnel(context, server_hostname=name, server_side=server_side), timeout, len(link.items))
+        try:
+            await link.hands_shaken()
+        except asyncio.CancelledError:
+            link.interrupted()
+            raise
+
     # ------------------------------------------------------------------ ending
 
     def close(self) -> None:
@@ -272,7 +342,7 @@ class Connection(Generic[T]):
         """
         link = self._link
         link.leave()
-        link.finish(None, linger=SHORT_LINGER)
+        link.finish(None, hurried=True)
 
     async def wait_closed(self) -> None:
         """Wait until all is written, the descriptor given back, and the connection gone: a few seconds at the most."""
@@ -347,19 +417,14 @@ def connect(
                 if keep_alive:
                     set_keep_alive(sock)
                 link = _Inbox(Channel(wire, now=loop.time(), **options), where)
-                tls: dict[str, Any] = {}
-                if context is not None:
-                    tls = {
-                        "ssl": context,
-                        "server_hostname": hostname or "",
-                        "ssl_shutdown_timeout": DRAIN_SECONDS,
-                    }
                 opener = loop.create_unix_connection if where.scheme == "unix" else loop.create_connection
                 try:
-                    await opener(lambda: link, sock=sock, **tls)
+                    await opener(lambda: link, sock=sock)
                 except BaseException:
                     sock.close()
                     raise
+                if context is not None:
+                    await _secure(link, Tunnel(context, server_hostname=hostname))
         except TimeoutError as error:
             raise translate(error, where, "connecting to") from error
         except FramingError:
@@ -369,6 +434,21 @@ def connect(
         return Connection(link)
 
     return Opening(make)
+
+
+async def _secure(link: _Inbox[Any], tunnel: Tunnel) -> None:
+    """Shake hands with a server that was connected; where that fails, nothing of it is left."""
+    try:
+        link.begin_tls(tunnel, None)
+        await link.hands_shaken()
+    except FramingError:
+        link.abort()
+        while not link.lost:
+            await link.wait(link.leavers)
+        raise
+    except BaseException:
+        link.abort()
+        raise
 
 
 async def _connected(address: Address) -> socket.socket:

@@ -2,6 +2,8 @@
 
 All connections of a thread read into one buffer, one after the other, but for a large frame, which is read where it will
 stay. What is queued stays in the channel, uncopied, until the transport has room. One timer looks at every deadline.
+
+TLS is a `Tunnel` between the channel and the transport, which is a plain one always: so it may begin at any time.
 """
 
 from __future__ import annotations
@@ -10,47 +12,26 @@ import asyncio
 import contextlib
 import os
 import socket
-import ssl
-import threading
 from typing import Generic, TypeVar, cast
 
 from framing.channel import Channel
-from framing.drivers.accepting import LINGER
 from framing.drivers.address import Address
 from framing.drivers.failures import translate
-from framing.errors import ConnectionFailed, ConnectionReset, FramingError, Timeout
+from framing.drivers.limits import NEVER, QUIET, Linger, SlowReader
+from framing.drivers.scratch import SCRATCH_BYTES, thread_scratch
+from framing.drivers.tls import judge_upgrade, shaken_late
+from framing.drivers.tunnel import Tunnel
+from framing.errors import ConnectionClosed, ConnectionFailed, CorruptFrame, FramingError
 
-__all__ = ["DRAIN_SECONDS", "SHORT_LINGER", "AsyncLink"]
+__all__ = ["DRAIN_SECONDS", "AsyncLink"]
 
 T = TypeVar("T")
-
-RECEIVE_BYTES = 1 << 16
-"""The size of the buffer that all connections of a thread read into."""
 
 PIECE_BYTES = 1 << 18
 """The most that a transport is given at once: what it cannot write it copies, and what it does not have it cannot copy."""
 
-SHORT_LINGER = 0.2
-"""`LINGER` where somebody waits for it: a client that closes, a server that stops."""
-
-LINGER_BYTES = 1 << 20
-"""How much is thrown away before a close, at the most."""
-
 DRAIN_SECONDS = 5.0
-"""How long a connection that is closed may take to write what is queued."""
-
-_NEVER = float("inf")
-
-
-class _Lent(threading.local):
-    """The buffer that every connection of a thread reads into, one after the other: a thread runs one loop at a time."""
-
-    def __init__(self) -> None:
-        self.room = bytearray(RECEIVE_BYTES)
-        self.view = memoryview(self.room)
-
-
-_lent = _Lent()
+"""How long a client that is closed may take to write what is queued."""
 
 
 class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
@@ -59,23 +40,22 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     __slots__ = (
         "_asked",
         "_blocked",
-        "_close_at",
         "_deaf",
         "_due",
         "_end_by",
         "_ending",
         "_grace",
         "_handed",
+        "_hurried",
         "_in_place",
         "_landing",
-        "_linger",
+        "_lingering",
         "_probe",
         "_scheduled",
-        "_secure",
+        "_shake_by",
+        "_shake_seconds",
         "_shared",
-        "_slow_from",
-        "_slow_until",
-        "_thrown",
+        "_slowness",
         "_timer",
         "address",
         "channel",
@@ -83,8 +63,10 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         "failure",
         "loop",
         "lost",
-        "slow_timeout",
+        "secured",
+        "shaking",
         "transport",
+        "tunnel",
         "writers",
     )
 
@@ -92,32 +74,33 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         self.loop = asyncio.get_running_loop()
         self.channel = channel
         self.address = address
-        self.slow_timeout = slow_timeout
         self.transport: asyncio.Transport | None = None
         self.failure: Exception | None = None  # why the connection ends, where that is not clean
         self.eof = False  # the peer's stream has ended
         self.lost = False  # the transport is gone
         self.writers: list[asyncio.Future[None]] = []  # who waits until less is queued
-        self._shared = _lent.view
-        self._probe: memoryview | None = memoryview(_lent.room)
+        self.tunnel: Tunnel | None = None  # TLS, where it is spoken
+        self.shaking = False  # … and not spoken yet
+        self.secured = False  # hands were shaken
+        self._shake_by = NEVER
+        self._shake_seconds = 0.0
+        self._shared = thread_scratch()  # a thread runs one loop at a time
+        self._probe: memoryview | None = self._shared[:]
         self._in_place = False  # whether the loop lets go of a buffer before it says how much was read
         self._landing = False  # the buffer handed out is the channel's own
-        self._secure = False
         self._deaf = False  # reading is paused
         self._blocked = False  # the transport has enough
         self._scheduled = False  # a flush is due in this turn of the loop
         self._ending = False
         self._asked = False  # the transport was told that there is no more to write
-        self._linger = 0.0
-        self._close_at = _NEVER  # when to close, if all is written
-        self._end_by = _NEVER  # … and if it is not
-        self._thrown = 0
+        self._hurried = False  # somebody waits for the end
+        self._lingering: Linger | None = None
+        self._end_by = NEVER  # when to close, though not all is written
         self._handed = 0  # bytes given to the transport so far
-        self._slow_from = 0  # … and how many of them the peer had taken when it was last looked at
-        self._slow_until = _NEVER
+        self._slowness = SlowReader(slow_timeout, channel.high_water)
         self._grace = 0.0  # until then no deadline has passed, for nothing was read before
         self._timer: asyncio.TimerHandle | None = None
-        self._due = _NEVER
+        self._due = NEVER
 
     # ------------------------------------------------------------- what a subclass does with it
 
@@ -136,11 +119,18 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     def writable(self) -> None:
         """The peer takes more again."""
 
+    def shaken(self) -> None:
+        """TLS is spoken from now on."""
+        raise NotImplementedError
+
+    def refused(self, error: CorruptFrame) -> None:
+        """TLS was to begin, behind something that is not trusted: this is the end."""
+        raise NotImplementedError
+
     # ----------------------------------------------------------------------------- the transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)
-        self._secure = transport.get_extra_info("sslcontext") is not None
         self.transport.set_write_buffer_limits(high=self.channel.high_water, low=self.channel.low_water)
         self._arm(self.channel.deadline)
 
@@ -149,12 +139,10 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if self.lost:
             return
         if not self._ending and not self.eof and self.failure is None:
-            if exc is None and self._secure:
-                exc = self._cut_off()
-            elif exc is None:
-                self._take_eof()
+            if exc is None:
+                self._hear_eof()
             else:
-                self._rescue()
+                self._rescue(exc)
         self.lost = True
         if self._timer is not None:
             self._timer.cancel()
@@ -175,16 +163,18 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         self._blocked = False
         self._wake(self.writers)
 
-    def _rescue(self) -> None:
+    def _rescue(self, exc: Exception) -> None:
         """Read what the peer said before it went: a transport that fails to write forgets what is there to be read."""
         sock = cast("socket.socket | None", self.transport and self.transport.get_extra_info("socket"))
-        if self._secure or sock is None or not self.channel.may_receive:
+        if sock is None or not self.channel.may_receive:
             return
         # The transport's socket does not let itself be read; its twin does.
         with contextlib.suppress(OSError), socket.socket(fileno=os.dup(sock.fileno())) as twin:
             twin.setblocking(False)
-            while self.channel.may_receive and (chunk := twin.recv(RECEIVE_BYTES)):
-                self._take(chunk)
+            while self.channel.may_receive and (chunk := twin.recv(SCRATCH_BYTES)):
+                self._hear(chunk)
+            if isinstance(exc, BrokenPipeError) and self.channel.inside and self.tunnel is None:
+                self._take_eof()  # the peer has ended its stream, inside a frame, which says more
 
     @property
     def _drained(self) -> bool:
@@ -215,8 +205,9 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         """Lend the thread's buffer; or, while a large frame is under way, that frame's own place."""
         if self._probe is not None:
             return self._probe
-        self._landing = self._in_place and self.channel.may_receive and self.channel.buffered >= RECEIVE_BYTES
-        return self.channel.get_buffer(sizehint) if self._landing else self._shared
+        channel = self.channel
+        self._landing = self._in_place and self.tunnel is None and channel.may_receive and channel.in_place
+        return channel.get_buffer(sizehint) if self._landing else self._shared
 
     def buffer_updated(self, nbytes: int) -> None:
         """``nbytes`` were read; they are taken out before this returns, for the next read belongs to somebody else."""
@@ -227,10 +218,29 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
                 self._probe.release()
                 self._in_place = True
             self._probe = None
-        if self._ending or not self.channel.may_receive:
+        if (self._ending or not self.channel.may_receive) and not self.shaking:
             self._throw_away(nbytes)
+        elif self._landing:
+            self._take(None, nbytes)
         else:
-            self._take(None if self._landing else self._shared[:nbytes], nbytes)
+            self._hear(self._shared[:nbytes])
+
+    def _hear(self, chunk: bytes | memoryview) -> None:
+        """``chunk`` came from the network."""
+        if self.tunnel is None:
+            self._take(chunk, len(chunk))
+        else:
+            self.tunnel.feed(chunk)
+            self._decrypt(self.tunnel)
+
+    def _hear_eof(self) -> None:
+        """The network gives no more."""
+        if self.tunnel is None:
+            self._take_eof()
+        elif not self.eof:
+            self.tunnel.feed_eof()
+            self._decrypt(self.tunnel)
+            self.eof = True
 
     def _take(self, chunk: bytes | memoryview | None, nbytes: int = 0) -> None:
         """Have the channel take what was read; None stands for ``nbytes`` in the buffer that it lent itself."""
@@ -254,40 +264,20 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self.schedule()  # the answer to a ping
 
     def _throw_away(self, nbytes: int) -> None:
-        self._thrown += nbytes
-        if self._thrown > LINGER_BYTES and self._ending and self._drained and self.transport is not None:
-            self.transport.abort()
+        if self._lingering is not None and self.transport is not None:
+            now = self.loop.time()
+            self._lingering.threw(nbytes, now)
+            if now >= self._lingering.due:
+                self.transport.abort()
 
     def eof_received(self) -> bool:
-        """The peer has said all. What it asked for is still answered, so the transport stays, where it can: TLS cannot."""
-        if self._ending:
+        """The peer has said all. What it asked for is still answered, so the transport stays."""
+        if self._ending and not self.shaking:
             self.eof = True
             # Nothing more is to come from either: the transport writes what it has, and closes itself.
-            return bool(self.channel.queued) and not self._secure
-        if self._secure and not self._heard_the_end():
-            self.eof = True
-            self.troubled(self._cut_off())
-            return False
-        self._take_eof()
-        return not self._secure
-
-    def _heard_the_end(self) -> bool:
-        """Whether TLS has ended by its own word: asyncio tells us no difference, but the TLS object, asked for more, does."""
-        assert self.transport is not None
-        try:
-            self.transport.get_extra_info("ssl_object").read(1)
-        except ssl.SSLWantReadError:
-            return False
-        except (OSError, ValueError):
-            return True
+            return bool(self.channel.queued)
+        self._hear_eof()
         return True
-
-    def _cut_off(self) -> ConnectionReset:
-        return ConnectionReset(
-            f"{self.address}: the connection ended without TLS's own end (close_notify): the peer broke off, or "
-            "somebody between cut it short; what came is whole, but more may have been meant to come: connect again",
-            address=self.address,
-        )
 
     def _take_eof(self) -> None:
         channel = self.channel
@@ -305,8 +295,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
                 return
 
     def pause(self) -> None:
-        """Read no more for a while."""
-        if not self._deaf and self.transport is not None and not self.transport.is_closing():
+        """Read no more for a while; but a handshake goes on."""
+        if not self._deaf and not self.shaking and self.transport is not None and not self.transport.is_closing():
             self._deaf = True
             self.transport.pause_reading()
 
@@ -314,17 +304,104 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         """Read again."""
         if self._deaf and self.transport is not None and not self.transport.is_closing():
             self._deaf = False
-            beat = self.channel.heartbeat
-            interval = None if beat is None else beat.interval
-            limits = [
-                limit
-                for limit in (self.channel.frame_timeout, self.channel.idle_timeout, interval)
-                if limit is not None
-            ]
-            if limits:
-                self._grace = self.loop.time() + min(limits)
-                self._arm(self._grace)
+            self._be_patient()
             self.transport.resume_reading()
+
+    def _be_patient(self) -> None:
+        """Nothing was heard of the peer for a while, and that was not its fault: its time begins anew."""
+        beat = self.channel.heartbeat
+        interval = None if beat is None else beat.interval
+        limits = [
+            limit for limit in (self.channel.frame_timeout, self.channel.idle_timeout, interval) if limit is not None
+        ]
+        if limits:
+            self._grace = self.loop.time() + min(limits)
+            self._arm(self._grace)
+
+    # --------------------------------------------------------------------------------------- TLS
+
+    def upgrade(self, tunnel: Tunnel, seconds: float | None, unhandled: int) -> None:
+        """Go on with TLS in mid-stream; `judge_upgrade` says what is raised, and that nothing has happened then."""
+        self.flush(everything=True)
+        try:
+            judge_upgrade(self.channel, secure=self.tunnel is not None, eof=self.eof, unhandled=unhandled)
+        except CorruptFrame as error:
+            self.refused(error)
+            raise
+        self.begin_tls(tunnel, seconds)
+
+    def begin_tls(self, tunnel: Tunnel, seconds: float | None) -> None:
+        """Shake hands, within ``seconds``; what is sent from here on is encrypted."""
+        self.tunnel = tunnel
+        self.resume()
+        self.shaking = True
+        if seconds is not None:
+            self._shake_seconds = seconds
+            self._shake_by = self.loop.time() + seconds
+            self._arm(self._shake_by)
+        self._shake(tunnel)
+
+    def _shake(self, tunnel: Tunnel) -> bool:
+        """Go on with the handshake; whether it is done."""
+        try:
+            done = tunnel.shake()
+        except (OSError, ValueError) as error:
+            self._tls_broke(error, "shaking hands (TLS) with")
+            return False
+        self._pass_on(tunnel)
+        if done:
+            self.shaking = False
+            self.secured = True
+            self._shake_by = NEVER
+            self._be_patient()
+            self.shaken()
+        return done
+
+    def _decrypt(self, tunnel: Tunnel) -> None:
+        """Take all that the tunnel gives: the handshake, what is read, the peer's end."""
+        channel = self.channel
+        if self.shaking and not self._shake(tunnel):
+            return
+        while channel.may_receive and not self._ending and not self.eof:
+            landing = channel.in_place
+            buffer = channel.get_buffer() if landing else self._shared
+            try:
+                count = tunnel.read(buffer)
+            except (OSError, ValueError) as error:
+                self._tls_broke(error, "receiving from")
+                return
+            if count is None:
+                break
+            if count:
+                self._take(None if landing else buffer[:count], count)
+            else:
+                self._take_eof()
+        self._pass_on(tunnel)
+
+    def _pass_on(self, tunnel: Tunnel) -> None:
+        """Have the transport write what TLS has to say."""
+        data = tunnel.outgoing()
+        if data and not self._asked and self.transport is not None and not self.transport.is_closing():
+            self._handed += len(data)
+            self.transport.write(data)
+
+    def _tls_broke(self, error: OSError | ValueError, doing: str) -> None:
+        if self.tunnel is not None:
+            self._pass_on(self.tunnel)  # it tells the peer why
+        if isinstance(error, OSError):
+            self._fail(translate(error, self.address, doing))
+        else:
+            self._fail(ConnectionFailed(f"{doing} {self.address}: {error}", address=self.address))
+
+    def _fail(self, error: FramingError) -> None:
+        """Nothing more can be read or written."""
+        self.shaking = False
+        self._shake_by = NEVER
+        self.channel.lost(error)
+        if self._ending:
+            self.flush()  # for the end
+        else:
+            self.troubled(error)
 
     # ----------------------------------------------------------------------------------- sending
 
@@ -344,24 +421,27 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self._scheduled = True
             self.loop.call_soon(self.flush)
 
-    def flush(self) -> None:
-        """Give the transport what is queued, until it has enough: what is left waits here, and is not copied."""
+    def flush(self, *, everything: bool = False) -> None:
+        """Give the transport what is queued, until it has enough: what is left waits here, and is not copied.
+
+        ``everything`` gives it more than enough, to come before what is not the channel's.
+        """
         self._scheduled = False
         channel, transport = self.channel, self.transport
         if transport is None or transport.is_closing():
             channel.drop()
             return
         now = self.loop.time()
-        while not self._blocked and (buffers := channel.outgoing()):
+        count = 1
+        while count and (everything or not self._blocked) and not self.shaking and (buffers := channel.outgoing()):
             # One by one: some versions' writelines() has no regard for the water marks.
             for buffer in buffers:
                 piece = buffer if len(buffer) <= PIECE_BYTES else memoryview(buffer)[:PIECE_BYTES]
-                transport.write(piece)
-                self._handed += len(piece)
-                channel.sent(len(piece), now)
+                count = self._give(transport, piece)
+                channel.sent(count, now)
                 if transport.is_closing():
                     channel.drop()
-                if self._blocked or piece is not buffer or not channel.queued:
+                if self._blocked or count < len(buffer) or not channel.queued:
                     break
         if self.writers and not self.full:
             self._wake(self.writers)
@@ -371,8 +451,25 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             elif channel.eof_due:
                 self._say_eof()
 
+    def _give(self, transport: asyncio.Transport, piece: bytes | memoryview) -> int:
+        """Have the transport write ``piece``: how many bytes of it, 0 where TLS has to hear from the peer first."""
+        if self.tunnel is None:
+            self._handed += len(piece)
+            transport.write(piece)
+            return len(piece)
+        try:
+            count = self.tunnel.write(piece)
+        except (OSError, ValueError) as error:
+            self._tls_broke(error, "sending to")
+            return 0
+        self._pass_on(self.tunnel)
+        return count
+
     def _say_eof(self) -> None:
-        if not self._asked and self.transport is not None and not self._secure and not self.transport.is_closing():
+        if not self._asked and self.transport is not None and not self.transport.is_closing():
+            if self.tunnel is not None:
+                self.tunnel.end()
+                self._pass_on(self.tunnel)
             self._asked = True
             with contextlib.suppress(OSError):  # a peer that is gone already; the next read tells it
                 self.transport.write_eof()
@@ -380,15 +477,13 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     def pause_writing(self) -> None:
         """The transport has more than the high-water mark."""
         self._blocked = True
-        if self.slow_timeout is not None:
-            self._slow_from = self._taken
-            self._slow_until = self.loop.time() + self.slow_timeout
-            self._arm(self._slow_until)
+        self._is_too_slow(self.loop.time())
+        self._arm(self._slowness.due)
 
     def resume_writing(self) -> None:
         """The transport is down at the low-water mark."""
         self._blocked = False
-        self._slow_until = _NEVER
+        self._is_too_slow(self.loop.time())
         self.flush()
         if not self.full:
             self.writable()
@@ -400,40 +495,36 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
 
     # ----------------------------------------------------------------------------------- the end
 
-    def finish(self, error: Exception | None, *, linger: float, drain: float = DRAIN_SECONDS) -> None:
-        """End both directions: write what is queued, within ``drain`` seconds, and close; what still comes is dropped.
+    def finish(self, error: Exception | None, *, hurried: bool, drain: float | None = DRAIN_SECONDS) -> None:
+        """End both directions: write what is queued, within ``drain`` seconds, or while the peer takes it where that is None.
 
-        A socket that is closed with something unread in it resets the connection, and what the peer has not read by then,
-        the last replies, is lost with it. So the end is said first, and for ``linger`` seconds the peer's is waited for.
+        Then `Linger` says when the transport is closed; ``hurried``, for it, whether somebody waits.
         """
         now = self.loop.time()
-        if self._ending:
+        if drain is not None:
             self._end_by = min(self._end_by, now + drain)
-            self._close_at = min(self._close_at, now + linger)
-            self._arm(min(self._end_by, self._close_at))
-            return
-        self._ending = True
-        self.failure = self.failure or error
-        self._linger = linger
-        self._end_by = now + drain
-        if not self.lost:
-            self.channel.close()
-            self._arm(self._end_by)
-            self.flush()
+        self._hurried = self._hurried or hurried
+        if self._lingering is not None:
+            self._lingering.hurried = self._hurried
+        if not self._ending:
+            self._ending = True
+            self.failure = self.failure or error
+            if not self.lost:
+                self.channel.close()
+                self.flush()
+        self._arm(now)
 
     def _part(self) -> None:
         """All is with the transport: say the end, and wait for the peer's, or close where it has said it already."""
         transport = self.transport
         if transport is None or transport.is_closing():
             return
-        self._close_at = self.loop.time() + (LINGER if self._secure else self._linger)
-        if self.eof or self._secure:
-            # It writes what it has before it closes; and the end of TLS is an exchange of its own.
-            transport.close()
+        self._say_eof()
+        if self.eof:
+            transport.close()  # which writes what it has before
         else:
-            self._say_eof()
             self.resume()
-        self._arm(self._close_at)
+        self._arm(self.loop.time())
 
     def abort(self, error: Exception | None = None) -> None:
         """End now: what is queued is dropped."""
@@ -455,21 +546,17 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self._timer = self.loop.call_at(when, self._look)
 
     def _look(self) -> None:
-        self._timer, self._due = None, _NEVER
+        self._timer, self._due = None, NEVER
         now = self.loop.time()
         if self._ending:
             self._look_at_end(now)
             return
-        if now >= self._slow_until:
-            assert self.slow_timeout is not None
-            # So little that it would take for ever is nothing: a peer that drips is as slow as one that stopped.
-            if self._taken - self._slow_from < max(self.channel.low_water, 1):
-                seconds = self.slow_timeout
-                text = f"{self.address} does not read: it took next to nothing of what waits for it in {seconds:g} s"
-                self.abort(Timeout(text, seconds=seconds))
-                return
-            self._slow_from = self._taken
-            self._slow_until = now + self.slow_timeout
+        if now >= self._shake_by:
+            self._fail(shaken_late(self.address, self._shake_seconds))
+            return
+        if self._is_too_slow(now):
+            self.abort(self._slowness.verdict(self.address, self.queued))
+            return
         if self._deaf:
             # A frame whose rest is not read by us is not late, nor is a peer silent whom we do not hear.
             deadline = self._beat(now)
@@ -481,8 +568,9 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
                 return
             self.flush()
             deadline = self.channel.deadline
-        if deadline is not None or self._slow_until != _NEVER:
-            self._arm(min(_NEVER if deadline is None else deadline, self._slow_until))
+        following = min(NEVER if deadline is None else deadline, self._slowness.due, self._shake_by)
+        if following != NEVER:
+            self._arm(following)
 
     def _beat(self, now: float) -> float | None:
         """Send the heartbeat while nothing is read, for the peer hears us still; when to do so again."""
@@ -494,10 +582,25 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self.flush()
         return now + beat.interval
 
+    def _is_too_slow(self, now: float) -> bool:
+        slow = self._blocked or (self._ending and not self._drained)
+        return self._slowness.look(now, self._taken, slow=slow)
+
     def _look_at_end(self, now: float) -> None:
-        assert self.transport is not None
-        if now >= self._end_by or (now >= self._close_at and self._drained):
-            self.transport.abort()
+        if self.transport is None:
+            return  # it ends before it has begun
+        if now >= self._end_by and not self._drained:
+            late = ConnectionClosed(f"{self.address} did not take in time what was left to be written")
+            self.abort(late)
+        elif self._is_too_slow(now):
+            self.abort(self._slowness.verdict(self.address, self.queued))
+        elif self._drained:
+            if self._lingering is None:
+                self._lingering = Linger(now, hurried=self._hurried)
+            if now >= min(self._lingering.due, self._end_by):
+                self.transport.abort()
+            else:
+                self._arm(min(self._lingering.due, self._end_by))
         else:
-            again = self._close_at if now < self._close_at else now + max(self._linger, SHORT_LINGER)
-            self._arm(min(self._end_by, again))
+            # Nobody tells when the transport has written all.
+            self._arm(min(now + QUIET, self._slowness.due, self._end_by))

@@ -14,13 +14,14 @@ import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import partial
+from operator import length_hint
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar, cast
 
 from framing.channel import Channel, Heartbeat
-from framing.drivers.accepting import ACCEPT_PAUSE, LINGER, accept_some
+from framing.drivers.accepting import ACCEPT_PAUSE, accept_some
 from framing.drivers.address import (
     Address,
     AddressLike,
@@ -31,10 +32,12 @@ from framing.drivers.address import (
     peer_address,
 )
 from framing.drivers.address import keep_alive as set_keep_alive
-from framing.drivers.aio_link import DRAIN_SECONDS, SHORT_LINGER, AsyncLink
+from framing.drivers.aio_link import AsyncLink
+from framing.drivers.limits import Limits, check_server
 from framing.drivers.service import Handlers, Service
-from framing.drivers.tls import server_tls
-from framing.errors import ConnectionClosed, FramingError, Timeout
+from framing.drivers.tls import server_tls, upgrade_tls
+from framing.drivers.tunnel import Tunnel
+from framing.errors import ConnectionClosed, CorruptFrame, FramingError
 from framing.wire import Wire
 
 if TYPE_CHECKING:
@@ -53,15 +56,17 @@ _RAISED = (Exception, asyncio.CancelledError)
 class _Session(AsyncLink[T]):
     """The link of a server: messages go to the service as they come, and this is the `Peer` that it sees."""
 
-    __slots__ = ("_handling", "_received", "_reported", "_server", "_trouble", "_waiting")
+    __slots__ = ("_batch", "_handling", "_opened", "_received", "_reported", "_server", "_trouble", "_waiting")
 
     def __init__(self, server: Server[T], channel: Channel[T], address: Address) -> None:
-        super().__init__(channel, address, server.slow_reader_timeout)
+        super().__init__(channel, address, server.limits.slow_reader_timeout)
         self._server = server
         self._received = server.handlers.received
         self._waiting: deque[T] = deque()  # messages that are handled when the peer has taken the replies to others
         self._trouble: Exception | None = None  # what ends the connection behind them
+        self._batch: Iterator[T] = iter(())  # those behind the message that is handled
         self._handling = False
+        self._opened = False
         self._reported = True  # whether closed() has been called; it is not for who was never opened
 
     def __repr__(self) -> str:
@@ -87,10 +92,12 @@ class _Session(AsyncLink[T]):
         elif not self._ending and self.channel.may_send:
             if not self._handling:
                 # Sent by somebody else, who is not slowed by this peer's slowness: there must be an end to it.
-                if self._server.max_queued is not None and self.queued > self._server.max_queued:
-                    text = f"{self.address} does not read: more than {self._server.max_queued} bytes wait for it"
-                    self.abort(Timeout(text))
-                    return
+                limits = self._server.limits
+                if limits.max_queued is not None and self.queued > limits.max_queued:
+                    self.flush()  # what was sent in this turn of the loop has not been tried yet
+                    if self.queued > limits.max_queued:
+                        self.abort(limits.overrun(self.address))
+                        return
                 self.schedule()
             self.channel.send_encoded(frames)
 
@@ -100,20 +107,45 @@ class _Session(AsyncLink[T]):
         else:
             self.part(None)
 
+    def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+        context, _ = upgrade_tls(self.address, ssl_context, server_hostname, server_side=True)
+        if threading.get_ident() != self._server.thread:
+            raise FramingError("start_tls() belongs into the service's own methods, which the loop's thread calls")
+        if self._ending:
+            raise ConnectionClosed("start_tls(): the connection has ended")
+        unhandled = length_hint(self._batch) + len(self._waiting)
+        self.upgrade(Tunnel(context, server_side=True), self._server.limits.handshake_timeout, unhandled)
+
     # ----------------------------------------------------------- what happens
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
+        context = self._server.ssl_context
         if self._server.stopping:
             self.abort()
+        elif context is None:
+            self._open()
+        else:
+            self.begin_tls(Tunnel(context, server_side=True), self._server.limits.handshake_timeout)
+
+    def shaken(self) -> None:
+        if not self._opened:
+            self._open()
             return
+        self.flush()
+        if self.full:
+            self.pause()
+
+    def _open(self) -> None:
+        self._opened = True
         self._reported = False
         self._handling = True
         try:
             self._server.handlers.opened(self)
         except _RAISED as error:
-            logger.exception("%s: the service raised in opened(); the connection is closed", self.address)
-            self.part(cast("Exception", error))
+            if error is not self.failure:
+                logger.exception("%s: the service raised in opened(); the connection is closed", self.address)
+                self.part(cast("Exception", error))
         finally:
             self._handling = False
         self.flush()
@@ -133,8 +165,13 @@ class _Session(AsyncLink[T]):
             self._handle(messages)
 
     def troubled(self, error: FramingError) -> None:
+        if not self._opened and not self._ending:
+            logger.info("%s: the connection is closed: %s", self.address, error)
         self._trouble = self._trouble or error
         self._settle()
+
+    def refused(self, error: CorruptFrame) -> None:
+        self.part(error)
 
     def ended(self) -> None:
         self._settle()
@@ -154,10 +191,10 @@ class _Session(AsyncLink[T]):
         if not self._ending:
             self.pause()
 
-    def _handle(self, messages: Iterable[T]) -> None:
+    def _handle(self, messages: list[T]) -> None:
         """Have the service handle ``messages``, in one write; those for which the peer has no room wait."""
         received, channel = self._received, self.channel
-        left = iter(messages)
+        left = self._batch = iter(messages)
         more = True
         while more and not self._ending:
             more = False
@@ -169,8 +206,9 @@ class _Session(AsyncLink[T]):
                         more = True
                         break
             except _RAISED as error:
-                logger.exception("%s: the service raised in received(); the connection is closed", self.address)
-                self.part(cast("Exception", error))
+                if error is not self.failure:  # which start_tls() has raised, and which is the peer's doing
+                    logger.exception("%s: the service raised in received(); the connection is closed", self.address)
+                    self.part(cast("Exception", error))
             finally:
                 self._handling = False
             if channel.queued:
@@ -188,10 +226,11 @@ class _Session(AsyncLink[T]):
         elif self.eof:
             self.part(None)
 
-    def part(self, error: Exception | None, linger: float = LINGER) -> None:
+    def part(self, error: Exception | None) -> None:
         """End the connection behind what has been sent; messages that have not been handled are dropped."""
         self._waiting.clear()
-        self.finish(error, linger=linger, drain=self._server.drain_timeout)
+        stopping = self._server.stopping
+        self.finish(error, hurried=stopping, drain=self._server.drain_timeout if stopping else None)
         if not self._reported:
             self.loop.call_soon(self._report_early)
 
@@ -220,14 +259,14 @@ class Server(Generic[T]):
 
     ``max_connections``: above it, nobody is accepted until somebody leaves. Seconds, None for no limit: ``frame_timeout``
     from a frame's first byte to its last; ``idle_timeout`` without a byte in either direction; ``handshake_timeout``
-    for TLS, which ``ssl_context`` switches on (None: asyncio's own, 60); ``slow_reader_timeout`` in which a peer, while
-    more than ``high_water`` bytes wait for it, has to take ``low_water`` of them at least. ``drain_timeout``: seconds that
-    a connection which ends has to write what is queued.
+    for TLS, which ``ssl_context`` switches on; ``slow_reader_timeout`` in which a peer, while more than ``high_water`` bytes
+    wait for it and until no more than ``low_water`` do, has to take ``high_water`` of them, or else is closed.
+    ``drain_timeout``: seconds that the connections have when the server is stopped, to write what is queued.
 
     Bytes: above ``high_water`` of them a peer that does not read is not read from, and its messages wait, until it is down at
-    ``low_water``; ``max_queued`` (None for no limit) is the most that others may leave waiting for one peer before it is
-    closed. ``reuse_port`` lets several processes listen at the same port; ``keep_alive`` has the system, ``heartbeat`` this
-    driver, look whether silent peers are still there.
+    ``low_water``; while more than ``max_queued`` (None for no limit) wait for a peer, it is closed when others send it still
+    more. ``keep_alive`` has the system, ``heartbeat`` this driver, look whether silent peers are still there. ``reuse_port``
+    lets several processes listen at the same port; ``backlog`` is how many may wait there to be accepted.
 
     Raises TypeError for a service whose methods are coroutine functions.
     """
@@ -243,24 +282,28 @@ class Server(Generic[T]):
         idle_timeout: float | None = None,
         handshake_timeout: float | None = 10.0,
         slow_reader_timeout: float | None = 30.0,
-        max_queued: int | None = 1 << 20,
-        drain_timeout: float = DRAIN_SECONDS,
+        drain_timeout: float = 5.0,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        max_queued: int | None = 1 << 20,
         ssl_context: ssl.SSLContext | None = None,
-        reuse_port: bool = False,
-        keep_alive: bool = False,
         heartbeat: Heartbeat[T] | None = None,
+        keep_alive: bool = False,
+        reuse_port: bool = False,
+        backlog: int = socket.SOMAXCONN,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections is {max_connections}; give 1 at least")
-        for name, seconds in (
-            ("handshake_timeout", handshake_timeout),
-            ("slow_reader_timeout", slow_reader_timeout),
-            ("drain_timeout", drain_timeout),
-        ):
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is {seconds!r}; give seconds above 0")
+        check_server(max_connections=max_connections, drain_timeout=drain_timeout)
+        self.limits = Limits(
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            handshake_timeout=handshake_timeout,
+            slow_reader_timeout=slow_reader_timeout,
+            high_water=high_water,
+            low_water=low_water,
+            max_queued=max_queued,
+            heartbeat=heartbeat,
+        )
+        self.limits.channel(wire, 0.0)  # a wrong heartbeat is told here, not to the first client
         self.handlers = Handlers[T].of(service)
         for name in ("opened", "received", "closed"):
             if inspect.iscoroutinefunction(getattr(self.handlers, name)):
@@ -273,22 +316,12 @@ class Server(Generic[T]):
         if self.address.scheme == "udp":
             raise ValueError(f"{self.address} is for datagrams, and this is a server of streams; write tcp://")
         self.max_connections = max_connections
-        self.handshake_timeout = handshake_timeout
-        self.slow_reader_timeout = slow_reader_timeout
-        self.max_queued = max_queued
         self.drain_timeout = drain_timeout
         self.stopping = False
         self.thread = 0
-        self._channel_options: dict[str, Any] = {
-            "frame_timeout": frame_timeout,
-            "idle_timeout": idle_timeout,
-            "high_water": high_water,
-            "low_water": low_water,
-            "heartbeat": heartbeat,
-        }
-        Channel(wire, **self._channel_options)  # wrong options are told here, not to the first client
-        self._ssl_context = server_tls(self.address, ssl_context)
+        self.ssl_context = server_tls(self.address, ssl_context)
         self._reuse_port = reuse_port
+        self._backlog = backlog
         self._keep_alive = keep_alive
         self._loop: asyncio.AbstractEventLoop | None = None
         self._listener: socket.socket | None = None
@@ -313,12 +346,17 @@ class Server(Generic[T]):
             raise ConnectionClosed(f"the server at {self.address} has been started once; make a new one")
         self._loop = asyncio.get_running_loop()
         self.thread = threading.get_ident()
-        asked = self.address
-        self._listener = listen(asked, reuse_port=self._reuse_port)
-        self.address = local_address(self._listener, asked)
+        if self._listener is None:
+            self._listen()
         self._accept_again()
         if self.stopping:
             self._stop()
+
+    def _listen(self) -> None:
+        """Have clients wait in the system's queue, though nobody is accepted yet."""
+        asked = self.address
+        self._listener = listen(asked, self._backlog, reuse_port=self._reuse_port)
+        self.address = local_address(self._listener, asked)
 
     async def run(self) -> None:
         """Serve until `stop` is called; returns when every connection has ended. Outside of a ``with`` block it starts first.
@@ -344,6 +382,7 @@ class Server(Generic[T]):
     async def aclose(self) -> None:
         """Stop, and wait until every connection has ended and every descriptor is given back."""
         if self._loop is None:
+            self.stop()
             return
         self._stop()
         try:
@@ -378,7 +417,7 @@ class Server(Generic[T]):
         for task in self._tasks:
             task.cancel()
         for session in list(self._sessions):
-            session.part(None, SHORT_LINGER)
+            session.part(None)
         self._look()
 
     def call(self, function: Any, *args: Any) -> None:
@@ -433,7 +472,7 @@ class Server(Generic[T]):
         no_delay(sock)
         if self._keep_alive:
             set_keep_alive(sock)
-        channel = Channel(self.wire, now=self._loop.time(), **self._channel_options)
+        channel = self.limits.channel(self.wire, self._loop.time())
         session = _Session(self, channel, peer_address(raw, self.address))
         self._sessions.add(session)
         task = self._loop.create_task(self._greet(sock, session))
@@ -441,19 +480,12 @@ class Server(Generic[T]):
         task.add_done_callback(partial(self._greeted, sock, session))
 
     async def _greet(self, sock: socket.socket, session: _Session[T]) -> None:
-        """Make the transport; with TLS, shake hands."""
+        """Make the transport."""
         assert self._loop is not None
-        tls: dict[str, Any] = {}
-        if self._ssl_context is not None:
-            tls = {
-                "ssl": self._ssl_context,
-                "ssl_handshake_timeout": self.handshake_timeout,
-                "ssl_shutdown_timeout": self.drain_timeout,
-            }
-        await self._loop.connect_accepted_socket(lambda: session, sock, **tls)
+        await self._loop.connect_accepted_socket(lambda: session, sock)
 
     def _greeted(self, sock: socket.socket, session: _Session[T], task: asyncio.Task[None]) -> None:
-        """Clear up where there was no greeting: TLS has many ways to fail, and a task may be cancelled before it begins."""
+        """Clear up where there was no greeting: a task may be cancelled before it begins."""
         self._tasks.discard(task)
         error = asyncio.CancelledError() if task.cancelled() else task.exception()
         if error is not None:

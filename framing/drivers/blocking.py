@@ -25,15 +25,15 @@ from framing.drivers.address import Address, AddressLike
 from framing.drivers.failures import translate
 from framing.drivers.link import Link
 from framing.drivers.stream import Stream, end_of, time_left
-from framing.drivers.threaded import Server, UpgradablePeer
-from framing.drivers.tls import client_tls, server_tls, wrap_client, wrap_server
-from framing.errors import ConnectionClosed, FramingError, Timeout
+from framing.drivers.threaded import Server
+from framing.drivers.tls import client_tls, upgrade_tls, wrap_client, wrap_server
+from framing.errors import ConnectionClosed, CorruptFrame, FramingError, Timeout
 from framing.wire import Wire
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Connection", "Server", "UpgradablePeer", "connect"]
+__all__ = ["Connection", "Server", "connect"]
 
 T = TypeVar("T")
 
@@ -290,22 +290,20 @@ class Connection(Generic[T]):
         `framing.FramingError`, and nothing has happened, where another thread is receiving, or TLS is there already.
         """
         end = self._end(timeout)
-        wrap: Callable[[socket.socket], socket.socket]
-        if server_side:
-            if server_hostname is not None:
-                raise ValueError("server_hostname is the client's; a server_side shows its certificate")
-            context = server_tls(None, ssl_context)
-            assert context is not None
-            wrap = partial(wrap_server, context=context)
-        else:
-            context, name = client_tls(self.address, ssl_context, server_hostname)
-            assert context is not None
-            wrap = partial(wrap_client, context=context, server_hostname=name)
+        context, name = upgrade_tls(self.address, ssl_context, server_hostname, server_side=server_side)
+        wrap: Callable[[socket.socket], socket.socket] = (
+            partial(wrap_server, context=context)
+            if server_side
+            else partial(wrap_client, context=context, server_hostname=name)
+        )
         link = self._link
         if not link.receiving.acquire(blocking=False):
             raise FramingError("another thread is receiving; start TLS in the thread that received the agreement to it")
         try:
             link.start_tls(wrap, end, len(self._inbox))
+        except CorruptFrame:
+            self._inbox.clear()
+            raise
         finally:
             link.receiving.release()
 
@@ -337,7 +335,7 @@ class Connection(Generic[T]):
                 if stream.secure:
                     stream.discard_until_taken(CLOSE_SECONDS)
                 else:
-                    stream.discard(0)
+                    stream.discard()
                 stream.close()
                 self._inbox.clear()
             finally:

@@ -15,7 +15,7 @@ from framing.errors import ConnectionClosed, ConnectionFailed, ConnectionRefused
 if TYPE_CHECKING:
     from framing.drivers.address import Address
 
-__all__ = ["OUT_OF_RESOURCES", "translate"]
+__all__ = ["OUT_OF_RESOURCES", "translate", "was_reset"]
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """The system has no room for one more connection just now: a reason to wait, and none to give up."""
@@ -93,6 +93,14 @@ def translate(error: OSError, address: Address | None, doing: str) -> FramingErr
         made = ConnectionFailed(f"{doing}{place}: {reason}{f'; {advice}' if advice else ''}", **numbers)
     made.__cause__ = error
     return made
+
+
+def was_reset(error: FramingError | None) -> bool:
+    """Whether the write that failed with ``error`` has met the reset itself: the end that a read then finds is none.
+
+    The system tells a reset once, to whoever asks first. Only "broken pipe" comes behind an end of the peer's own.
+    """
+    return getattr(error, "errno", None) not in {None, errno.EPIPE}
 
 
 def _is_tls(error: OSError) -> bool:

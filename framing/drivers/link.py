@@ -6,7 +6,6 @@ threads never interleave; and ``lock``, held only while the channel is touched, 
 
 from __future__ import annotations
 
-import errno
 import socket
 import threading
 import time
@@ -14,9 +13,11 @@ from collections.abc import Callable
 from typing import Generic, NoReturn, TypeVar
 
 from framing.channel import Channel
-from framing.drivers.failures import translate
-from framing.drivers.stream import WRITE, Stream, end_of, time_left
-from framing.errors import HEAD_BYTES, ConnectionClosed, ConnectionFailed, CorruptFrame, FramingError, Timeout
+from framing.drivers.failures import translate, was_reset
+from framing.drivers.scratch import thread_scratch
+from framing.drivers.stream import WRITE, Stream, time_left
+from framing.drivers.tls import judge_upgrade
+from framing.errors import ConnectionClosed, ConnectionFailed, CorruptFrame, FramingError, Timeout
 
 __all__ = ["Link"]
 
@@ -29,6 +30,7 @@ class Link(Generic[T]):
     __slots__ = (
         "_added",
         "_midway",
+        "_most",
         "_written",
         "channel",
         "eof",
@@ -56,6 +58,7 @@ class Link(Generic[T]):
         self._added = 0
         self._written = 0
         self._midway = False  # in a write whose outcome is not noted yet
+        self._most: int | None = None  # how many bytes may be written, while TLS begins
 
     # --------------------------------------------------------------- receiving
 
@@ -69,9 +72,11 @@ class Link(Generic[T]):
         while True:
             with self.lock:
                 messages = self._waiting()
-                buffer = None if messages else channel.get_buffer()
-            if buffer is None:
-                return messages
+                if messages:
+                    return messages
+                in_place = channel.in_place
+                # Where nothing more can be received it says so.
+                buffer = channel.get_buffer() if in_place or not channel.may_receive else thread_scratch()
             count = self._read_some(buffer, end)
             if count is None:
                 continue
@@ -80,7 +85,9 @@ class Link(Generic[T]):
                 if count == 0:
                     self.eof = True
                     continue
-                messages = channel.buffer_updated(count, now)
+                messages = (
+                    channel.buffer_updated(count, now) if in_place else channel.receive(bytes(buffer[:count]), now)
+                )
                 if not messages and now is not None:
                     channel.expire(now)
             if channel.heartbeat is not None:
@@ -92,19 +99,20 @@ class Link(Generic[T]):
         """The messages that need no further bytes; raises `ConnectionClosed` when there will never be more."""
         channel = self.channel
         messages: list[T] = []
-        if self.eof:
+        cut_short = self.eof and was_reset(self.send_error)
+        ended = self.eof and not cut_short
+        if ended:
             messages = channel.receive_eof()
             if not messages and not channel.pending:
-                if self.send_error is not None and getattr(self.send_error, "errno", None) not in (None, errno.EPIPE):
-                    # The system tells an error once, and to a write here. What looks like an end is the broken connection;
-                    # only "broken pipe" comes behind the peer's own.
-                    channel.lost(self.send_error)
-                    raise self.send_error.with_traceback(None)
                 raise ConnectionClosed(
                     f"{self.stream.address or 'the peer'} has ended the stream; all of it was received"
                 )
         while not messages and channel.pending:
-            messages = channel.receive_eof() if self.eof else channel.receive(b"")
+            messages = channel.receive_eof() if ended else channel.receive(b"")
+        if cut_short and not messages:
+            assert self.send_error is not None
+            channel.lost(self.send_error)
+            raise self.send_error.with_traceback(None)
         return messages
 
     def _read_some(self, buffer: memoryview, end: float | None) -> int | None:
@@ -140,59 +148,41 @@ class Link(Generic[T]):
     def start_tls(self, wrap: Callable[[socket.socket], socket.socket], end: float | None, unhandled: int) -> None:
         """Go on with TLS, from the handshake on, until ``end``; `receiving` is held, by nobody who reads.
 
-        ``unhandled`` messages were received and are not handled yet. They, and whatever else came before the handshake,
-        came in plain text, perhaps from somebody in between: then the connection fails, with `CorruptFrame`.
+        `judge_upgrade` says what is raised instead, and of whom: ``unhandled`` messages were received and not handled yet.
         """
-        if self.stream.secure:
-            raise FramingError("the connection speaks TLS already")
-        self.flush(end)
         left = time_left(end)
         if not self.sending.acquire(timeout=-1 if left is None else left):
             raise self._too_slow()
         try:
             with self.lock:
+                self._most = self.channel.queued  # what other threads queue from here on goes encrypted
+            while self._write_some(None):
+                if not self.stream.wait_writable(end):
+                    raise self._too_slow()
+            with self.lock:
                 if self.send_error is not None:
                     raise self.send_error.with_traceback(None)
-                if not (self.channel.may_send and self.channel.may_receive) or self.eof:
-                    raise self.channel.error or ConnectionClosed("start_tls(): the connection has ended")
-                self._refuse_plain_text(unhandled)
+                try:
+                    judge_upgrade(self.channel, secure=self.stream.secure, eof=self.eof, unhandled=unhandled)
+                except CorruptFrame:
+                    self.stream.shutdown(socket.SHUT_RDWR)
+                    raise
             try:
                 self.stream = Stream(wrap(self.stream.sock), self.stream.address)
                 self.stream.handshake(end)
             except FramingError as error:
                 self._fail(error)
                 raise
-            except (OSError, ValueError) as error:
-                where = self.stream.address
-                doing = "starting TLS with"
-                failure = (
-                    translate(error, where, doing)
-                    if isinstance(error, OSError)
-                    else ConnectionFailed(f"{doing} {where or 'the peer'}: {error}", address=where)
-                )
+            except OSError as error:
+                failure = translate(error, self.stream.address, "starting TLS with")
                 self._fail(failure)
                 raise failure from error
             except BaseException:
                 self._fail(ConnectionFailed("the TLS handshake was interrupted; connect again"))
                 raise
         finally:
+            self._most = None
             self.sending.release()
-
-    def _refuse_plain_text(self, unhandled: int) -> None:
-        channel = self.channel
-        held = channel.unconsumed
-        if not (unhandled or held or channel.pending or channel.inside):
-            return
-        found = f"{unhandled} messages and {len(held)} bytes" if unhandled else f"{len(held)} bytes"
-        error = CorruptFrame(
-            f"{found} came in plain text behind the agreement to start TLS, and before its handshake: the peer did not "
-            "wait, or somebody in between put them there; they are not trusted, and the connection is over",
-            got=len(held),
-            head=held[:HEAD_BYTES],
-        )
-        channel.lost(error)
-        self.stream.shutdown(socket.SHUT_RDWR)
-        raise error
 
     def _fail(self, error: FramingError) -> None:
         with self.lock:
@@ -210,11 +200,11 @@ class Link(Generic[T]):
             self._added += len(frames)
             return self._added
 
-    def flush(self, end: float | None, upto: int | None = None, stall: float | None = None) -> None:
+    def flush(self, end: float | None, upto: int | None = None) -> None:
         """Write until the stream's position ``upto``, or all that is queued.
 
-        Raises `Timeout` past ``end``, or when the peer took nothing for ``stall`` seconds: what is left stays queued, in
-        order, so that no frame is ever cut. Raises `ConnectionReset` where the connection broke.
+        Raises `Timeout` past ``end``: what is left stays queued, in order, so that no frame is ever cut. Raises
+        `ConnectionReset` where the connection broke.
         """
         while True:
             left = time_left(end)
@@ -223,7 +213,7 @@ class Link(Generic[T]):
             self.sender = threading.get_ident()
             try:
                 while self._write_some(upto):
-                    if not self.stream.wait_writable(end_of(stall) if stall is not None else end):
+                    if not self.stream.wait_writable(end):
                         raise self._too_slow()
             finally:
                 self.sender = 0
@@ -244,6 +234,20 @@ class Link(Generic[T]):
                 self.sending.release()
         return True
 
+    def push(self, end: float | None) -> None:
+        """Write what the socket takes, and, where something is left, wait until it takes more, or until ``end``.
+
+        Raises as `flush`, but for the time.
+        """
+        with self.sending:
+            if self._write_some(None):
+                self.stream.wait_writable(end)
+
+    @property
+    def written(self) -> int:
+        """How many bytes the system has taken since the beginning."""
+        return self._written
+
     def _write_some(self, upto: int | None) -> bool:
         """Write until the socket takes no more, or all is written; True where something is left. ``sending`` is held."""
         if self._midway:
@@ -253,7 +257,7 @@ class Link(Generic[T]):
             )
         while True:
             with self.lock:
-                buffers = self.channel.outgoing()
+                buffers = self.channel.outgoing(self._most)
                 reached = upto is None or self._written >= upto
                 if not buffers and not reached:
                     # Queued once, and dropped since: by a write that failed, or because the connection was closed.
@@ -274,6 +278,8 @@ class Link(Generic[T]):
                 # Nothing is queued any more where the channel was lost meanwhile.
                 self.channel.sent(min(count, self.channel.queued), now)
                 self._written += count
+                if self._most is not None:
+                    self._most -= count
             self._midway = False
 
     def _give_up(self, error: FramingError) -> NoReturn:

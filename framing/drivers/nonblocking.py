@@ -16,44 +16,35 @@ One thread at a time uses a connection. The connections of one thread share one 
 from __future__ import annotations
 
 import socket
-import threading
 import time
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Callable, Iterable
+from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
 
 from framing.channel import Channel, Heartbeat, State
 from framing.drivers.address import Address, AddressLike, no_delay, peer_of
-from framing.drivers.stream import Stream
-from framing.errors import ConnectionClosed, FramingError
+from framing.drivers.failures import translate, was_reset
+from framing.drivers.scratch import thread_scratch
+from framing.drivers.stream import Stream, tls_wants
+from framing.drivers.tls import judge_upgrade, shaken_late, upgrade_tls, wrap_client, wrap_server
+from framing.errors import ConnectionClosed, CorruptFrame, FramingError
 from framing.wire import Wire
 
-__all__ = ["SCRATCH_BYTES", "Connection"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Connection"]
 
 T = TypeVar("T")
-
-SCRATCH_BYTES = 1 << 16
-"""The size of the receive buffer that the connections of a thread share."""
-
-HELD_BYTES = 1 << 15
-"""From here on a frame under way is large enough to be received in its own place, and not by way of the shared buffer."""
 
 READ_TURN = 1 << 18
 """Bytes of a frame that is not whole yet, read in one turn before the others get theirs."""
 
 WRITE_TURN = 1 << 20
 """Bytes written in one turn before the others get theirs."""
-
-_local = threading.local()
-
-
-def _thread_scratch() -> memoryview:
-    """The receive buffer of this thread: a buffer a connection would be 64 KiB for each that is idle."""
-    scratch: memoryview | None = getattr(_local, "scratch", None)
-    if scratch is None:
-        _local.scratch = scratch = memoryview(bytearray(SCRATCH_BYTES))
-    return scratch
 
 
 class _NonBlockingStream(Stream):
@@ -94,7 +85,7 @@ class _NonBlockingStream(Stream):
         try:
             sock.do_handshake()
         except (OSError, ValueError) as error:
-            wanted = {"SSLWantReadError": EVENT_READ, "SSLWantWriteError": EVENT_WRITE}.get(type(error).__name__, 0)
+            wanted = tls_wants(error)
             if not wanted:
                 raise self._broken(error, "shaking hands (TLS) with") from error
             self._want_read = wanted
@@ -107,23 +98,29 @@ class Connection(Generic[T]):
     """Messages over ``sock``, any connected stream socket (TCP, unix, one of a pair, TLS), which it owns from now on.
 
     ``frame_timeout`` is how long a frame may take from its first byte to its last, ``idle_timeout`` how long nothing may
-    move, in seconds, None for no limit; ``heartbeat`` finds the peer that is gone without a word: `deadline` says when
-    `expire` is to be called for them. ``high_water`` and ``low_water`` are bytes: see `paused`. ``scratch`` is the receive
-    buffer, 64 KiB or so, for a loop that lends its own.
+    move, ``handshake_timeout`` how long TLS may take to begin, in seconds, None for no limit; ``heartbeat`` finds the peer
+    that is gone without a word: `deadline` says when `expire` is to be called for them. ``high_water`` and ``low_water``
+    are bytes: see `paused`. ``scratch`` is the receive buffer, 64 KiB or so, for a loop that lends its own.
 
     A TLS socket need not have done its handshake: it is part of the first turns. Wrap it with
-    ``do_handshake_on_connect=False``.
+    ``do_handshake_on_connect=False``. `start_tls` begins TLS in mid-stream.
     """
 
     __slots__ = (
         "_eof",
+        "_handshake_timeout",
         "_handshaking",
+        "_inbox",
         "_lost",
+        "_plain",
         "_scratch",
         "_send_error",
+        "_shake_by",
         "_shut",
+        "_singly",
         "_stream",
         "_told",
+        "_wrap",
         "_written",
         "address",
         "channel",
@@ -140,10 +137,13 @@ class Connection(Generic[T]):
         low_water: int = 1 << 14,
         frame_timeout: float | None = None,
         idle_timeout: float | None = None,
+        handshake_timeout: float | None = 10.0,
         heartbeat: Heartbeat[T] | None = None,
         scratch: memoryview | bytearray | None = None,
         address: AddressLike | None = None,
     ) -> None:
+        if handshake_timeout is not None and not handshake_timeout > 0:
+            raise ValueError(f"handshake_timeout is {handshake_timeout!r}; give seconds above 0, or None for no limit")
         self.wire = wire
         self.channel: Channel[T] = Channel(
             wire,
@@ -161,7 +161,15 @@ class Connection(Generic[T]):
         self._scratch = memoryview(scratch) if scratch is not None else None
         no_delay(sock)
         self._stream = _NonBlockingStream(sock, self.address)
-        self._handshaking = not self._stream.shaken
+        self._inbox: deque[T] = deque()  # messages beyond the limit of a turn
+        self._singly = True  # whether the turn that returned messages was limited to one
+        self._handshake_timeout = handshake_timeout
+        self._handshaking = False
+        self._shake_by: float | None = None
+        self._wrap: Callable[[socket.socket], socket.socket] | None = None  # makes TLS of the socket …
+        self._plain = 0  # … when so many bytes of what is queued are written
+        if not self._stream.shaken:
+            self._begin_shaking()
         self._send_error: FramingError | None = None  # why nothing can be written any more
         self._lost = False  # the socket failed while it was read
         self._eof = False  # the peer's stream has ended
@@ -187,7 +195,7 @@ class Connection(Generic[T]):
         """
         stream, channel = self._stream, self.channel
         if self._handshaking:
-            return stream.read_wants
+            return stream.read_wants if self._wrap is None else EVENT_WRITE
         mask = 0
         if channel.queued:
             mask = stream.write_wants
@@ -199,21 +207,31 @@ class Connection(Generic[T]):
     @property
     def pending(self) -> bool:
         """Whether ``handle(0)`` has more to return or to raise, without the socket having anything to say."""
+        if self._inbox:
+            return self.reading
         if self._handshaking or not self.reading or not self.channel.may_receive:
-            return self._send_error is not None and not self._told and not self.channel.may_receive
+            return self._untold and not self.channel.may_receive
         return self.channel.pending or self._eof or self._stream.held_by_tls
 
     @property
     def deadline(self) -> float | None:
         """When `expire` is to be called, on the clock of ``time.monotonic``; None where there is no limit."""
-        return self.channel.deadline
+        deadline, shake_by = self.channel.deadline, self._shake_by
+        return deadline if shake_by is None else shake_by if deadline is None else min(deadline, shake_by)
 
     def expire(self, now: float | None = None) -> None:
         """Raise `framing.Timeout` where a deadline has passed, and send the heartbeat where one is due.
 
         Call it behind `handle`: what came in time counts.
         """
-        self.channel.expire(time.monotonic() if now is None else now)
+        if now is None:
+            now = time.monotonic()
+        if self._shake_by is not None and now >= self._shake_by:
+            assert self._handshake_timeout is not None
+            error = shaken_late(self.address, self._handshake_timeout)
+            self._give_up(error)
+            raise error
+        self.channel.expire(now)
         if self.channel.queued:
             self.flush()
 
@@ -237,7 +255,7 @@ class Connection(Generic[T]):
     @property
     def ended(self) -> bool:
         """Whether nothing more will be received. What is queued still goes out."""
-        return not self.channel.may_receive
+        return not self.channel.may_receive and not self._inbox
 
     @property
     def eof(self) -> bool:
@@ -274,10 +292,11 @@ class Connection(Generic[T]):
 
     # ------------------------------------------------------------------ a turn
 
-    def handle(self, events: int) -> list[T]:
+    def handle(self, events: int, limit: int = 0) -> list[T]:
         """One turn: write what is queued, read, and return the messages that are whole. ``events`` is what is ready.
 
-        What comes behind messages is left for the next call, and `pending` until then. Raises `framing.ConnectionClosed`
+        ``limit`` is how many messages are returned at the most, 0 for all. What comes behind them is left for the next
+        call, and `pending` until then. Raises `framing.ConnectionClosed`
         at a clean end (once; replies may still be sent), `framing.DecodeError` for one refused payload (the next call
         goes on behind it), and `framing.Violation`, `framing.ConnectionReset` or
         `framing.Timeout` where the connection has failed.
@@ -287,17 +306,28 @@ class Connection(Generic[T]):
             if not self._shake():
                 return []
             events = EVENT_READ | EVENT_WRITE
+            stream = self._stream
         if channel.queued and (events & EVENT_WRITE or stream.secure):
             self.flush()
-        if not channel.may_receive:
-            if events & EVENT_READ or (self._send_error is not None and not self._told):
+        messages: list[T] = []
+        if self._inbox:
+            if not self.reading:
+                return messages
+            messages.extend(self._inbox)
+            self._inbox.clear()
+        elif not channel.may_receive:
+            if events & EVENT_READ or self._untold:
                 raise self._over()
         elif self.reading or self._send_error is not None:
             messages = self._read(from_socket=bool(events & EVENT_READ) or stream.secure)
             if channel.heartbeat is not None and channel.queued:
                 self.flush()  # the peer's ping has been answered
-            return messages
-        return []
+        if messages:
+            self._singly = limit == 1
+            if limit and len(messages) > limit:
+                self._inbox.extend(messages[limit:])
+                del messages[limit:]
+        return messages
 
     def _read(self, *, from_socket: bool) -> list[T]:
         """The next messages, of one read at the most, or none; raises where there are none, and what is next is no message.
@@ -310,15 +340,17 @@ class Connection(Generic[T]):
         taken = 0
         messages: list[T] = []
         while not messages:
-            if self._eof:
+            if self._eof and not was_reset(self._send_error):
                 messages = channel.receive_eof(now)
                 if not messages and not channel.pending:
                     raise self._over()
             elif channel.pending:
                 messages = channel.receive(b"", now)
+            elif self._eof:
+                raise self._over()
             elif from_socket and taken < READ_TURN:
-                in_place = channel.buffered >= HELD_BYTES
-                buffer = channel.get_buffer() if in_place else self._scratch or _thread_scratch()
+                in_place = channel.in_place
+                buffer = channel.get_buffer() if in_place else self._scratch or thread_scratch()
                 size = len(buffer)
                 try:
                     count = stream.read(buffer)
@@ -340,6 +372,11 @@ class Connection(Generic[T]):
                 break
         return messages
 
+    @property
+    def _untold(self) -> bool:
+        """Whether a write has failed, and nothing yet was raised that says why this is the end."""
+        return self._send_error is not None and not self._told and self.channel.error is None
+
     def _over(self) -> FramingError:
         """Why nothing more will be received."""
         self._told = True
@@ -353,17 +390,98 @@ class Connection(Generic[T]):
             return ConnectionClosed(f"{where} has ended the stream; all of it was received")
         return ConnectionClosed(f"receiving from {where}: the connection was closed on this side")
 
+    # --------------------------------------------------------------------- TLS
+
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None, server_side: bool = False
+    ) -> None:
+        """Go on with TLS in mid-stream, when both sides have agreed to; the next turns shake hands.
+
+        What was sent before leaves in plain text, before the handshake; what is sent after it goes encrypted, behind it.
+        ``server_side`` says who shows the certificate; a client holds it against ``server_hostname``, or else the host of
+        `address`. `handshaking` is true until it is done, `interest` says what it waits for, and `deadline` when
+        ``handshake_timeout`` is over.
+
+        Nothing may have come behind the peer's agreement: what has, came in plain text, perhaps from somebody in between, and
+        fails the connection with `framing.CorruptFrame`. So that this is known, take the agreement with
+        ``handle(events, limit=1)``. A handshake that fails is raised by `handle`, one that takes too long by `expire`.
+
+        Raises ValueError, and nothing has happened, for a context that does not fit; `framing.FramingError`, and nothing has
+        happened, where the last turn was not so limited, or TLS is there already; `framing.ConnectionClosed` behind the end.
+        """
+        context, name = upgrade_tls(self.address, ssl_context, server_hostname, server_side=server_side)
+        if not (self._singly or self._secure):
+            raise FramingError(
+                "start_tls(): the last messages were taken all at once, and which of them came behind the agreement, in plain "
+                "text, is not known; take it with handle(events, limit=1)"
+            )
+        self.begin_tls(
+            partial(wrap_server, context=context)
+            if server_side
+            else partial(wrap_client, context=context, server_hostname=name),
+            len(self._inbox),
+        )
+
+    def begin_tls(self, wrap: Callable[[socket.socket], socket.socket], unhandled: int) -> None:
+        """`start_tls` for a driver that knows how many messages it has not handled: ``wrap`` makes TLS of the socket."""
+        self.flush()
+        if self._send_error is not None:
+            raise self._send_error.with_traceback(None)
+        try:
+            judge_upgrade(self.channel, secure=self._secure, eof=self._eof, unhandled=unhandled)
+        except CorruptFrame:
+            self._inbox.clear()
+            self._told = True
+            self._stream.shutdown(socket.SHUT_RDWR)
+            raise
+        self._wrap = wrap
+        self._plain = self.channel.queued
+        self._begin_shaking()
+
+    @property
+    def _secure(self) -> bool:
+        """Whether this is TLS, or about to be."""
+        return self._stream.secure or self._handshaking
+
+    def _begin_shaking(self) -> None:
+        self._handshaking = True
+        if self._handshake_timeout is not None:
+            self._shake_by = time.monotonic() + self._handshake_timeout
+
     def _shake(self) -> bool:
         """Go on with the handshake; whether it is done."""
         try:
+            if self._wrap is not None and not self._wrapped(self._wrap):
+                return False
             done = self._stream.shake()
         except FramingError as error:
-            self._handshaking = False
-            self._lost = self._told = True
-            self.channel.lost(error)
+            self._give_up(error)
             raise
-        self._handshaking = not done
+        if done:
+            self._handshaking = False
+            self._shake_by = None
         return done
+
+    def _wrapped(self, wrap: Callable[[socket.socket], socket.socket]) -> bool:
+        """Write what is to leave in plain text, and then make TLS of the socket; whether that is done."""
+        self.flush()
+        if self._send_error is not None:
+            raise self._send_error.with_traceback(None)
+        if self._plain:
+            return False
+        self._wrap = None
+        try:
+            self._stream = _NonBlockingStream(wrap(self._stream.sock), self.address)
+        except OSError as error:
+            raise translate(error, self.address, "starting TLS with") from error
+        return True
+
+    def _give_up(self, error: FramingError) -> None:
+        """There will be no TLS, and so no connection."""
+        self._handshaking = False
+        self._shake_by = self._wrap = None
+        self._lost = self._told = True
+        self.channel.lost(error)
 
     # ----------------------------------------------------------------- sending
 
@@ -394,22 +512,27 @@ class Connection(Generic[T]):
     def flush(self) -> bool:
         """Write what the socket takes just now; whether nothing is left. Never raises: see `send`."""
         channel, stream = self.channel, self._stream
-        if self._handshaking:
-            return not channel.queued
         turn = 0
         while channel.queued and turn < WRITE_TURN:
+            # Only what was sent before start_tls() leaves before hands are shaken.
+            buffers = channel.outgoing(self._plain if self._handshaking else None)
+            if not buffers:
+                return False
             try:
-                count = stream.write(channel.outgoing())
+                count = stream.write(buffers)
             except FramingError as error:
                 # Reading goes on: what the peer said before it went, often why, is still to be received.
                 self._send_error = error
                 self._told = False
                 self._shut = True
+                self._plain = 0
                 channel.send_eof()
                 channel.drop()
                 return True
             if not count:
                 return False
+            if self._plain:
+                self._plain -= count
             channel.sent(count, time.monotonic() if channel.timed else None)
             self._written += count
             turn += count
@@ -423,7 +546,7 @@ class Connection(Generic[T]):
 
         Raises `framing.FramingError` over TLS, which the ssl module cannot half-close: use `close` there.
         """
-        if not self._stream.can_half_close:
+        if self._secure:
             raise FramingError("a TLS connection cannot end one direction alone; use close()")
         self.channel.send_eof()
         self.flush()
@@ -441,7 +564,7 @@ class Connection(Generic[T]):
 
     def discard(self) -> int | None:
         """Throw away what the peer still sends: how many bytes, 0 where there are none now, None when its stream ended."""
-        buffer = self._scratch or _thread_scratch()
+        buffer = self._scratch or thread_scratch()
         thrown = 0
         while thrown < READ_TURN:
             count = self._stream.read_raw(buffer)
@@ -461,6 +584,7 @@ class Connection(Generic[T]):
             return
         self.finish()
         self.channel.drop()
+        self._inbox.clear()
         if not self._shut:
             self._stream.end_sending()
         self.discard()

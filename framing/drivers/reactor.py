@@ -16,14 +16,11 @@ import logging
 import selectors
 import socket
 import sys
-import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
-
-from framing.drivers.nonblocking import SCRATCH_BYTES
 
 __all__ = ["Reactor", "Settling", "Timer"]
 
@@ -74,7 +71,6 @@ class Reactor:
             raise ValueError("the selector has descriptors registered; give one that nobody else uses")
         self._own_selector = selector is None
         self._selector: selectors.BaseSelector = selectors.DefaultSelector() if selector is None else selector
-        self.scratch = memoryview(bytearray(SCRATCH_BYTES))
         self._timers: list[tuple[float, int, Timer]] = []
         self._order = count()
         self._cancelled = 0
@@ -82,7 +78,7 @@ class Reactor:
         self._settling: deque[Settling] = deque()
         self._always: dict[Any, Callable[[], object]] = {}  # files, which no selector takes and which are always ready
         self._readers: dict[Any, Callable[[], object]] = {}
-        self.owner: int | None = None
+        self.owner: int | None = None  # the thread that runs the rounds
         self._awake = False
         self._wake_in, self._wake_out = socket.socketpair()
         self._wake_in.setblocking(False)
@@ -111,11 +107,7 @@ class Reactor:
         self._selector.unregister(fileobj)
 
     def add_reader(self, fileobj: Any, call: Callable[[], object]) -> None:
-        """Call ``call()`` whenever ``fileobj`` (a descriptor, or what has a ``fileno()``) can be read without waiting.
-
-        For standard input beside sockets: read it with ``os.read``, past the buffers of ``sys.stdin``, for a selector
-        does not know what those hold. A call that raises is logged, and is not called again. In the loop's thread.
-        """
+        """Call ``call()`` whenever ``fileobj`` can be read without waiting, until it raises; a regular file always can."""
         if fileobj in self._readers:
             raise ValueError(f"{fileobj!r} has a reader; remove_reader() first")
         try:
@@ -126,7 +118,7 @@ class Reactor:
         self._readers[fileobj] = call
 
     def remove_reader(self, fileobj: Any) -> bool:
-        """Call it no more, from the next event on; whether there was a reader. The file is not closed."""
+        """Call it no more, from the next event on; whether there was a reader."""
         if self._readers.pop(fileobj, None) is None:
             return False
         if self._always.pop(fileobj, None) is None:
@@ -148,7 +140,7 @@ class Reactor:
     # ----------------------------------------------------------------- timers
 
     def call_later(self, seconds: float, call: Callable[[], object]) -> Timer:
-        """Call ``call()`` in ``seconds``; what it raises is logged. In the loop's thread, or before it runs."""
+        """Call ``call()`` in ``seconds``; in the loop's thread, or before it runs."""
         if not seconds >= 0:
             raise ValueError(f"a timer in {seconds!r} seconds; give 0 or more")
         timer = Timer(self, time.monotonic() + seconds, call)
@@ -244,12 +236,6 @@ class Reactor:
             return longest
         left = max(self._timers[0][0] - time.monotonic(), 0.0)
         return left if longest is None else min(left, longest)
-
-    def enter(self) -> None:
-        """Make the calling thread the loop's."""
-        if self.owner is not None:
-            raise RuntimeError("the loop is running already")
-        self.owner = threading.get_ident()
 
     def shut(self) -> None:
         """Forget all callbacks, and give back what was taken. The descriptors watched for others are theirs to close."""

@@ -34,9 +34,11 @@ from framing.drivers.address import (
 from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.dialing import Dial
 from framing.drivers.failures import OUT_OF_RESOURCES, translate
+from framing.drivers.limits import Limits, check_server
 from framing.drivers.reactor import Reactor, Timer
-from framing.drivers.service import Handlers, Peer, Service
-from framing.drivers.session import Limits, Session
+from framing.drivers.running import Running
+from framing.drivers.service import Handlers, Service, UpgradablePeer
+from framing.drivers.session import Session
 from framing.drivers.tls import client_tls, server_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed
 from framing.wire import Wire
@@ -62,15 +64,13 @@ class Loop:
     """
 
     def __init__(self, *, selector: selectors.BaseSelector | None = None, drain_timeout: float = 5.0) -> None:
-        if not drain_timeout >= 0:
-            raise ValueError(f"drain_timeout is {drain_timeout!r}; give seconds, 0 or more")
+        check_server(drain_timeout=drain_timeout)
         self.drain_timeout = drain_timeout
         self._reactor = Reactor(selector)
         self._sessions: set[Session[Any]] = set()
         self._stop_asked = False
         self._draining = False
-        self._ended = False
-        self._done = threading.Event()
+        self._running = Running("the loop")
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}, {len(self._sessions)} connections>"
@@ -114,7 +114,7 @@ class Loop:
         keep_alive: bool = False,
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
-    ) -> Peer[T]:
+    ) -> UpgradablePeer[T]:
         """Connect to ``address``, and run ``service`` on the connection. Returns at once: send right away if you like.
 
         ``timeout`` seconds are for connecting, every address of a name being tried, and as many for the TLS handshake.
@@ -137,16 +137,43 @@ class Loop:
             max_queued=None,
             heartbeat=heartbeat,
         )
-        if self._ended or self._draining:
-            raise ConnectionClosed("the loop has been stopped; make a new one")
+        limits.channel(wire, 0.0)  # a wrong heartbeat is told here, not when the connection is made
+        if self._draining:
+            raise self._running.refusal()
         handlers = Handlers[T].of(service)
-        session = Session(self._reactor, wire, handlers, limits, where, patient=False, gone=self._sessions.discard)
-        wrap = partial(_as_client, context, name, keep_alive)
-        dial = Dial(self._reactor, where, timeout, partial(_begin, session, wrap), session.fail)
+        session = Session(self._reactor, wire, handlers, limits, where, serving=False, gone=self._forget)
+        wrap = None if context is None else partial(wrap_client, context=context, server_hostname=name)
+        connected = partial(self._begin, session, wrap=wrap, keep_alive=keep_alive, doing="connecting to")
+        dial = Dial(self._reactor, where, timeout, connected, session.fail)
         session.cancel_connecting = dial.cancel
         self._sessions.add(session)
         self._reactor.call_soon_threadsafe(dial.start)
         return session
+
+    def _begin(
+        self,
+        session: Session[Any],
+        sock: socket.socket,
+        *,
+        wrap: Callable[[socket.socket], socket.socket] | None,
+        keep_alive: bool,
+        doing: str,
+    ) -> OSError | None:
+        """The socket of a session is connected, and ``wrap`` makes TLS of it; returns why it could not be taken."""
+        try:
+            no_delay(sock)
+            if keep_alive:
+                set_keep_alive(sock)
+            session.start(sock if wrap is None else wrap(sock))
+        except OSError as error:
+            sock.close()
+            session.fail(translate(error, session.address, doing))
+            return error
+        return None
+
+    def _forget(self, session: Session[Any]) -> None:
+        """The session has ended."""
+        self._sessions.discard(session)
 
     # -------------------------------------------------------- start and stop
 
@@ -155,10 +182,10 @@ class Loop:
 
         Ctrl-C ends it as `stop` does, and is then raised; a second one ends it at once.
         """
-        if self._ended:
-            raise ConnectionClosed("the loop has been stopped; make a new one")
-        self._reactor.enter()
+        self._running.claim()
         try:
+            self._running.enter()
+            self._reactor.owner = threading.get_ident()
             try:
                 self._rounds()
             except BaseException:
@@ -166,7 +193,7 @@ class Loop:
                 self._rounds()
                 raise
         finally:
-            self._end()
+            self._running.end(self._release)
 
     def stop(self) -> None:
         """Ask the loop to end, from any thread or signal handler; returns at once.
@@ -179,13 +206,7 @@ class Loop:
 
     def close(self) -> None:
         """Stop, wait until `run` has returned in its thread, and give every descriptor back. To close twice is no error."""
-        if self._reactor.owner == threading.get_ident():
-            self.stop()  # inside a callback: run() does the rest
-        elif self._reactor.owner is not None:
-            self.stop()
-            self._done.wait()
-        else:
-            self._end()
+        self._running.close(self.stop, self._release)
 
     def __enter__(self) -> Self:
         return self
@@ -217,15 +238,13 @@ class Loop:
     def _accept_no_more(self) -> None:
         """Stop listening, where this loop does."""
 
-    def _end(self) -> None:
-        if self._ended:
-            return
-        self._ended = self._draining = True
+    def _release(self) -> None:
+        """Give everything back."""
+        self._draining = True
         self._accept_no_more()
         for session in list(self._sessions):
             session.kill(ConnectionClosed("the loop was stopped before all was written"))
         self._reactor.shut()
-        self._done.set()
 
 
 class Server(Loop, Generic[T]):
@@ -236,12 +255,14 @@ class Server(Loop, Generic[T]):
 
     ``max_connections``: above it, nobody is accepted until somebody leaves. ``frame_timeout``: seconds from a frame's
     first byte to its last. ``idle_timeout``: seconds without a byte in either direction. ``handshake_timeout``: seconds
-    for the TLS handshake. ``slow_reader_timeout``: seconds in which a peer has to take what lies between the water marks,
-    while more than ``high_water`` bytes wait for it; it is not read from meanwhile. ``max_queued``: above so many bytes
-    a peer for which others, or timers, send still more is closed. None means no limit.
+    for the TLS handshake. ``slow_reader_timeout``: seconds in which a peer, while more than ``high_water`` bytes wait for it
+    and until no more than ``low_water`` do, has to take ``high_water`` of them, or else is closed; it is not read from
+    meanwhile. ``max_queued``: while more bytes than these wait for a peer, it is closed when others, or timers, send it still
+    more. None means no limit.
 
     ``heartbeat`` finds peers that are gone without a word; ``keep_alive`` has the system look for them. ``ssl_context``
-    makes it TLS: ``opened`` is called behind the handshake. ``reuse_port`` lets several processes listen at the same port.
+    makes it TLS: ``opened`` is called behind the handshake. ``reuse_port`` lets several processes listen at the same port;
+    ``backlog`` is how many may wait there to be accepted.
     """
 
     def __init__(
@@ -256,18 +277,17 @@ class Server(Loop, Generic[T]):
         idle_timeout: float | None = None,
         handshake_timeout: float | None = 10.0,
         slow_reader_timeout: float | None = 30.0,
-        max_queued: int | None = 1 << 20,
         drain_timeout: float = 5.0,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        max_queued: int | None = 1 << 20,
+        ssl_context: ssl.SSLContext | None = None,
         heartbeat: Heartbeat[T] | None = None,
         keep_alive: bool = False,
-        ssl_context: ssl.SSLContext | None = None,
         reuse_port: bool = False,
         backlog: int = socket.SOMAXCONN,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections is {max_connections}; give 1 at least")
+        check_server(max_connections=max_connections)
         asked = Address.parse(address)
         self.wire = wire
         self.max_connections = max_connections
@@ -282,7 +302,9 @@ class Server(Loop, Generic[T]):
             max_queued=max_queued,
             heartbeat=heartbeat,
         )
-        self._ssl_context = server_tls(asked, ssl_context)
+        self._limits.channel(wire, 0.0)  # a wrong heartbeat is told here, not to the first client
+        context = server_tls(asked, ssl_context)
+        self._wrap = None if context is None else partial(wrap_server, context=context)
         self._keep_alive = keep_alive
         self._peers: set[Session[T]] = set()
         self._accepting = False
@@ -336,27 +358,17 @@ class Server(Loop, Generic[T]):
     def _admit(self, sock: socket.socket, address: Address) -> None:
         """Begin a session; raises OSError only where the system has no room for it."""
         session = Session(
-            self._reactor, self.wire, self._handlers, self._limits, address, patient=True, gone=self._forget
+            self._reactor, self.wire, self._handlers, self._limits, address, serving=True, gone=self._forget
         )
         self._peers.add(session)
         self._sessions.add(session)
-        try:
-            no_delay(sock)
-            if self._keep_alive:
-                set_keep_alive(sock)
-            if self._ssl_context is not None:
-                sock.setblocking(False)
-                sock = wrap_server(sock, self._ssl_context)
-            session.start(sock)
-        except OSError as error:
-            sock.close()
-            session.fail(translate(error, address, "accepting"))
-            if error.errno in OUT_OF_RESOURCES:
-                raise
+        error = self._begin(session, sock, wrap=self._wrap, keep_alive=self._keep_alive, doing="accepting")
+        if error is not None and error.errno in OUT_OF_RESOURCES:
+            raise error
 
-    def _forget(self, session: Session[T]) -> None:
+    def _forget(self, session: Session[Any]) -> None:
+        super()._forget(session)
         self._peers.discard(session)
-        self._sessions.discard(session)
         if not self._accepting and not self._draining:
             self._accept_or_not()
 
@@ -368,22 +380,3 @@ class Server(Loop, Generic[T]):
             self._reactor.unwatch(listener)
             self._accepting = False
         close_listener(listener, self.address)
-
-
-def _begin(session: Session[Any], wrap: Callable[[socket.socket], socket.socket], sock: socket.socket) -> None:
-    """A client's socket is connected."""
-    try:
-        no_delay(sock)
-        session.start(wrap(sock))
-    except OSError as error:
-        sock.close()
-        session.fail(translate(error, session.address, "connecting to"))
-    except ValueError as error:  # what the ssl module says of a name that is none
-        sock.close()
-        session.fail(error)
-
-
-def _as_client(context: ssl.SSLContext | None, hostname: str | None, keep: bool, sock: socket.socket) -> socket.socket:
-    if keep:
-        set_keep_alive(sock)
-    return sock if context is None else wrap_client(sock, context, hostname)

@@ -19,11 +19,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar, cast, runtime_checkable
 
 from framing.drivers.address import Address
 
-__all__ = ["Handlers", "Peer", "Service"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Handlers", "Peer", "Service", "UpgradablePeer"]
 
 T = TypeVar("T")
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -61,6 +64,36 @@ class Peer(Protocol[T_contra]):
 
     def close(self) -> None:
         """End the connection, behind what has been sent; messages that have not been handled yet are dropped."""
+        ...
+
+
+@runtime_checkable
+class UpgradablePeer(Peer[T_contra], Protocol[T_contra]):
+    """A connection that can go on with TLS in mid-stream: what every driver of streams gives its services.
+
+        def received(self, peer, message):
+            if message == "STARTTLS" and isinstance(peer, UpgradablePeer):
+                peer.send("go ahead")                # leaves in plain text
+                peer.start_tls(self.ssl_context)     # what is sent from here on is encrypted
+
+    Whoever accepted the connection is the server and shows its certificate; who made it is the client.
+    """
+
+    def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+        """Go on with TLS behind the message that is handled, the peer's agreement; in the service's own methods.
+
+        What was sent before leaves in plain text, before the handshake; what is sent after it goes encrypted, behind it; and
+        every message that is received from here on came encrypted. A driver with threads has shaken hands when this
+        returns, the others do it as the peer answers.
+
+        A client holds the server's certificate against ``server_hostname``, or else the host of `address`. The time for it is
+        the one that the handshake of a TLS connection has.
+
+        Raises `framing.CorruptFrame` where anything has come behind the message that is handled, whole or not: in plain text,
+        perhaps from somebody in between. It, and every failure of the handshake, here or later, ends the connection, and
+        is what ``closed`` gets; let it pass. Raises ValueError, `framing.ConnectionClosed` or another `framing.FramingError`,
+        and nothing has happened, where the options do not fit, the connection has ended, or it speaks TLS already.
+        """
         ...
 
 

@@ -16,64 +16,30 @@ import enum
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from functools import partial
+from operator import length_hint
 from selectors import EVENT_READ, EVENT_WRITE
 from socket import socket
 from threading import get_ident
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from framing.channel import Heartbeat
-from framing.drivers.accepting import LINGER
 from framing.drivers.address import Address
+from framing.drivers.limits import NEVER, Limits, Linger, SlowReader
 from framing.drivers.nonblocking import Connection
 from framing.drivers.reactor import Reactor, Timer
 from framing.drivers.service import Handlers
+from framing.drivers.tls import upgrade_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
-__all__ = ["Limits", "Session"]
+if TYPE_CHECKING:
+    import ssl
+
+__all__ = ["Session"]
 
 T = TypeVar("T")
 
 logger = logging.getLogger("framing.drivers")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """What one connection may take, in bytes, and how long, in seconds; None for no limit."""
-
-    high_water: int = 1 << 16
-    low_water: int = 1 << 14
-    frame_timeout: float | None = 30.0
-    idle_timeout: float | None = None
-    handshake_timeout: float | None = 10.0
-    slow_reader_timeout: float | None = 30.0
-    max_queued: int | None = 1 << 20
-    heartbeat: Heartbeat[Any] | None = None
-
-    def __post_init__(self) -> None:
-        for name in ("frame_timeout", "idle_timeout", "handshake_timeout", "slow_reader_timeout"):
-            seconds: float | None = getattr(self, name)
-            if seconds is not None and not seconds > 0:
-                raise ValueError(f"{name} is {seconds!r}; give seconds above 0, or None for no limit")
-        if not 0 <= self.low_water <= self.high_water:
-            raise ValueError(
-                f"low_water={self.low_water} and high_water={self.high_water}: give 0 <= low_water <= high_water"
-            )
-        if self.max_queued is not None and self.max_queued < self.high_water:
-            raise ValueError(f"max_queued={self.max_queued} is below high_water={self.high_water}")
-
-    @property
-    def period(self) -> float | None:
-        """How often a connection must be looked at, so that no deadline is missed.
-
-        A deadline is never nearer, when it is set, than the shortest of these; so to look that often is enough, and
-        nothing has to be done about deadlines when bytes come.
-        """
-        beat = (None, None) if self.heartbeat is None else (self.heartbeat.interval, self.heartbeat.silence)
-        limits = (self.frame_timeout, self.idle_timeout, self.slow_reader_timeout, *beat)
-        return min((seconds for seconds in limits if seconds is not None), default=None)
 
 
 class _Stage(enum.Enum):
@@ -86,9 +52,9 @@ class _Stage(enum.Enum):
 
 
 class Session(Generic[T]):
-    """One connection. ``patient`` says whether it stops reading while its peer does not: a server's does.
+    """One connection. ``serving`` says whether this side accepted it: then it stops reading while its peer does not.
 
-    A client's reads on: it is the one who asked, and if both sides waited for each other to read, neither would.
+    A client reads on: it is the one who asked, and if both sides waited for each other to read, neither would.
     """
 
     __slots__ = (
@@ -104,17 +70,18 @@ class Session(Generic[T]):
         "_handlers",
         "_handling",
         "_limits",
-        "_mark",
+        "_lingering",
         "_mask",
         "_overflow",
-        "_patient",
         "_reactor",
         "_reason",
         "_resumed",
         "_secure",
+        "_serving",
+        "_shaking",
+        "_slowness",
         "_stage",
         "_stopping",
-        "_thrown",
         "_timer",
         "_wire",
         "cancel_connecting",
@@ -128,7 +95,7 @@ class Session(Generic[T]):
         limits: Limits,
         address: Address,
         *,
-        patient: bool,
+        serving: bool,
         gone: Callable[[Session[T]], object],
     ) -> None:
         self._reactor = reactor
@@ -136,7 +103,7 @@ class Session(Generic[T]):
         self._handlers = handlers
         self._limits = limits
         self._address = address
-        self._patient = patient
+        self._serving = serving
         self._gone = gone
         self._stage = _Stage.CONNECTING
         self._connection: Connection[T] | None = None
@@ -151,9 +118,10 @@ class Session(Generic[T]):
         self._overflow: Timeout | None = None
         self._stopping = False
         self._timer: Timer | None = None
-        self._mark: tuple[float, int] | None = None  # since when the peer is slow, and what it had taken by then
+        self._shaking: Timer | None = None  # runs while hands are shaken
+        self._slowness = SlowReader(limits.slow_reader_timeout, limits.high_water)
         self._resumed = 0.0  # when reading was turned on last
-        self._thrown = 0
+        self._lingering: Linger | None = None
         self._secure = False  # TLS: what it waits for may change at any time
         self._at_once = False  # there is nobody to linger for
         self.cancel_connecting: Callable[[], object] | None = None
@@ -190,6 +158,28 @@ class Session(Generic[T]):
         else:
             self._reactor.call_soon_threadsafe(self._close)
 
+    def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+        context, name = upgrade_tls(self._address, ssl_context, server_hostname, server_side=self._serving)
+        if get_ident() != self._reactor.owner:
+            raise FramingError("start_tls() belongs into the service's own methods, which the loop's thread calls")
+        connection = self._connection
+        if connection is None or self._stage is not _Stage.OPEN:
+            raise ConnectionClosed("start_tls(): there is no connection, or it has ended")
+        try:
+            connection.begin_tls(
+                partial(wrap_server, context=context)
+                if self._serving
+                else partial(wrap_client, context=context, server_hostname=name),
+                0 if self._batch is None else length_hint(self._batch),
+            )
+        except FramingError as error:
+            if error is connection.error:
+                self._end(error)
+            raise
+        self._secure = self._changed = True
+        self._hurry()
+        self._attend_once()
+
     # --------------------------------------------------------------- sending
 
     def _queue(self, frames: bytes) -> None:
@@ -215,16 +205,13 @@ class Session(Generic[T]):
         connection.flush()
         if not connection.paused:
             return
-        if self._mark is None:
-            self._mark = (time.monotonic(), connection.written)
+        self._slowness.look(time.monotonic(), connection.written, slow=True)
         if self._handling:
-            self._halted = self._patient
+            self._halted = self._serving
         elif self._limits.max_queued is not None and backlog > self._limits.max_queued:
             # One message is always taken, of whatever size; so it is what waited before it that counts.
             self._changed = True
-            self._overflow = Timeout(
-                f"{self._address} does not read: more than {self._limits.max_queued} bytes wait for it"
-            )
+            self._overflow = self._limits.overrun(self._address)
 
     def _attend(self) -> None:
         self._attending = True
@@ -249,8 +236,8 @@ class Session(Generic[T]):
                 low_water=limits.low_water,
                 frame_timeout=limits.frame_timeout,
                 idle_timeout=limits.idle_timeout,
+                handshake_timeout=limits.handshake_timeout,
                 heartbeat=limits.heartbeat,
-                scratch=self._reactor.scratch,
                 address=self._address,
             )
             mask = connection.interest
@@ -265,14 +252,26 @@ class Session(Generic[T]):
             connection.channel.send_encoded(b"".join(self._early))
             self._early.clear()
             self._attend()
-        if not connection.handshaking:
+        if connection.handshaking:
+            self._hurry()
+        else:
             self._open()
-        elif limits.handshake_timeout is not None:
-            self._timer = self._reactor.call_later(limits.handshake_timeout, self._shaken_late)
+
+    def _hurry(self) -> None:
+        """Bound the time of the handshake that has begun."""
+        if self._limits.handshake_timeout is not None:
+            self._shaking = self._reactor.call_later(self._limits.handshake_timeout, self._shaken_late)
 
     def _shaken_late(self) -> None:
-        if self._stage is _Stage.SHAKING:
-            self.fail(Timeout(f"shaking hands with {self._address}: not done in {self._limits.handshake_timeout:g} s"))
+        self._shaking = None
+        assert self._connection is not None
+        try:
+            self._connection.expire()
+        except Timeout as error:
+            if self._stage is _Stage.SHAKING:
+                self.fail(error)
+            elif self._stage in (_Stage.OPEN, _Stage.ENDING):
+                self._abort(error)
 
     def fail(self, error: Exception | None) -> None:
         """There will be no connection: none was made, or the handshake failed. Only who asked for it is told."""
@@ -282,7 +281,7 @@ class Session(Generic[T]):
             self.cancel_connecting()
         if error is not None:
             logger.info("%s: no connection: %s", self._address, error)
-        if not self._patient:
+        if not self._serving:
             self._tell_closed(error)
         self._go()
 
@@ -296,8 +295,9 @@ class Session(Generic[T]):
         try:
             self._handlers.opened(self)
         except Exception as error:
-            logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
-            self._end(error, logged=True)
+            if error is not self._reason:
+                logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
+                self._end(error, logged=True)
         finally:
             self._handling = False
         if not self._attending:
@@ -326,6 +326,9 @@ class Session(Generic[T]):
             else:
                 self._end(error, logged=True)
             return
+        if self._shaking is not None and not connection.handshaking:
+            self._shaking.cancel()
+            self._shaking = None
         if stage is _Stage.SHAKING and not connection.handshaking:
             self._open()
         if messages and self._stage is _Stage.OPEN:
@@ -337,11 +340,11 @@ class Session(Generic[T]):
 
     def _failed(self, connection: Connection[T], error: FramingError) -> None:
         """Reading has come to an end, good or bad."""
-        if self._stage is _Stage.SHAKING and connection.error is not None:
+        if self._stage is _Stage.SHAKING and connection.broken:
             self.fail(error)
             return
         if self._stage is _Stage.SHAKING:
-            self._open()  # the peer shook hands, and said no more
+            self._open()  # the peer shook hands, and said no more, or nothing good
         if self._stage is _Stage.ENDING:
             # Only writing was left, and it broke.
             self._reason = self._reason or error
@@ -366,8 +369,9 @@ class Session(Generic[T]):
                     return self._batch is None
             self._batch = None
         except Exception as error:
-            logger.exception("%s: the service raised in received(); the connection is closed", self._address)
-            self._end(error, logged=True)
+            if error is not self._reason:  # which start_tls() has raised, and which is the peer's doing
+                logger.exception("%s: the service raised in received(); the connection is closed", self._address)
+                self._end(error, logged=True)
         finally:
             self._handling = False
         return True
@@ -392,7 +396,7 @@ class Session(Generic[T]):
 
     def _go_on(self, connection: Connection[T]) -> None:
         """Handle what waited for the peer to read; or what is at hand without the socket having anything to say."""
-        if self._patient and connection.paused:
+        if self._serving and connection.paused:
             return
         if self._batch is not None and not self._deliver():
             if not connection.paused:
@@ -413,7 +417,7 @@ class Session(Generic[T]):
     def _wait(self, connection: Connection[T]) -> None:
         """Say what to wait for, where that has changed."""
         if self._stage is _Stage.OPEN:
-            reading = self._batch is None and not self._stopping and not (self._patient and connection.paused)
+            reading = self._batch is None and not self._stopping and not (self._serving and connection.paused)
             if reading and not connection.reading:
                 self._resumed = time.monotonic()
             connection.reading = reading
@@ -466,28 +470,12 @@ class Session(Generic[T]):
         return connection.deadline
 
     def _look_for_slowness(self, connection: Connection[T], now: float) -> float:
-        """Close a peer that does not take what waits for it; returns when to look again.
-
-        In each ``slow_reader_timeout`` it has to take as much as lies between the water marks, or all: a drip is no
-        progress.
-        """
-        progress = max(self._limits.high_water - self._limits.low_water, 1)
-        limit = self._limits.slow_reader_timeout
+        """Close a peer that does not take what waits for it; returns when to look again."""
         slow = connection.paused or (self._stage is _Stage.ENDING and connection.queued > 0)
-        if limit is None or not slow:
-            self._mark = None
-            return float("inf")
-        written = connection.written
-        if self._mark is None or written - self._mark[1] >= progress:
-            self._mark = (now, written)
-        elif now >= self._mark[0] + limit:
-            self._abort(
-                Timeout(
-                    f"{self._address} does not read: {connection.queued} bytes wait for it, for {limit:g} s and more"
-                )
-            )
-            return float("inf")
-        return self._mark[0] + limit
+        if self._slowness.look(now, connection.written, slow=slow):
+            self._abort(self._slowness.verdict(self._address, connection.queued))
+            return NEVER
+        return self._slowness.due
 
     # ---------------------------------------------------------------- the end
 
@@ -502,7 +490,7 @@ class Session(Generic[T]):
         self._halted = True
         self._batch = None
         connection.reading = False
-        self._mark = (time.monotonic(), connection.written)
+        self._slowness.look(time.monotonic(), connection.written, slow=connection.queued > 0)
         self._attend_once()
 
     def _abort(self, error: FramingError) -> None:
@@ -533,17 +521,30 @@ class Session(Generic[T]):
             return
         connection.reading = False
         self._watch(EVENT_READ)
-        self._timer = self._reactor.call_later(LINGER, self._go)
+        self._lingering = Linger(time.monotonic(), hurried=self._stopping)
+        self._linger_on()
         self._linger(connection)
-        if self._stopping and not self._thrown:
-            self._go()  # a quiet peer loses nothing
+
+    def _linger_on(self) -> None:
+        """Close, where it is time to; else look again then."""
+        assert self._lingering is not None
+        self._cancel_timer()
+        left = self._lingering.due - time.monotonic()
+        if left > 0:
+            self._timer = self._reactor.call_later(left, self._linger_on)
+        else:
+            self._go()
 
     def _linger(self, connection: Connection[T]) -> None:
         thrown = connection.discard()
         if thrown is None:
             self._go()
         else:
-            self._thrown += thrown
+            assert self._lingering is not None
+            now = time.monotonic()
+            self._lingering.threw(thrown, now)
+            if now >= self._lingering.due:
+                self._go()
 
     def _go(self) -> None:
         """Give everything back."""
@@ -559,9 +560,10 @@ class Session(Generic[T]):
         self._gone(self)
 
     def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        for timer in (self._timer, self._shaking):
+            if timer is not None:
+                timer.cancel()
+        self._timer = self._shaking = None
 
     # --------------------------------------------------- the loop's own calls
 
@@ -569,7 +571,9 @@ class Session(Generic[T]):
         """Handle what was received, write what is queued, and end."""
         self._stopping = self._changed = True
         if self._stage is _Stage.LINGERING:
-            self._go()
+            assert self._lingering is not None
+            self._lingering.hurried = True
+            self._linger_on()
         elif self._stage is _Stage.OPEN:
             # Where a batch is waiting, the end comes behind it.
             if self._batch is None:

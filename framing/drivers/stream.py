@@ -22,6 +22,7 @@ import time
 from typing import TYPE_CHECKING, Any, Final
 
 from framing.drivers.failures import translate
+from framing.drivers.limits import LINGER_BYTES, QUIET, Linger
 from framing.errors import ConnectionClosed
 
 if sys.platform != "win32":
@@ -33,14 +34,11 @@ if TYPE_CHECKING:
 
     from framing.drivers.address import Address
 
-__all__ = ["Stream", "end_of", "time_left"]
+__all__ = ["READ", "WRITE", "Poll", "Stream", "end_of", "time_left", "tls_wants"]
 
 _DONTWAIT: Final[int | None] = getattr(socket, "MSG_DONTWAIT", None)
 _HAS_POLL = hasattr(select, "poll")
 READ, WRITE = 1, 2
-
-LINGER_BYTES = 1 << 20
-"""How much of what nobody will read is thrown away before a close, at the most."""
 
 
 def end_of(timeout: float | None) -> float | None:
@@ -57,7 +55,7 @@ def time_left(end: float | None) -> float | None:
     return None if end is None else max(end - time.monotonic(), 0.0)
 
 
-class _Poll:
+class Poll:
     """Waits for one descriptor; a poll object may serve one thread at a time, so each direction has its own."""
 
     __slots__ = ("_fd", "_mask", "_poll")
@@ -119,8 +117,8 @@ class Stream:
         sock.setblocking(blocking)
         self._flags = _DONTWAIT if blocking and _DONTWAIT is not None else 0
         self._gather = hasattr(sock, "sendmsg") and not self._secure
-        self._reading = _Poll(sock.fileno())
-        self._writing = _Poll(sock.fileno())
+        self._reading = Poll(sock.fileno())
+        self._writing = Poll(sock.fileno())
         self._want_read = READ  # what a TLS read, or write, is waiting for: either may need the other direction
         self._want_write = WRITE
         # OpenSSL's state serves one call at a time; the calls do not block, so nobody waits long.
@@ -167,9 +165,11 @@ class Stream:
             self._want_read = READ
             return None
         except (OSError, ValueError) as error:
-            if self._secure and (wanted := _tls_wants(error)):
+            if self._secure and (wanted := tls_wants(error)):
                 self._want_read = wanted
                 return None
+            if self._secure and self._deaf:
+                return 0  # this side has ended it meanwhile, in another thread
             raise self._broken(error, "receiving from") from error
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> int:
@@ -183,7 +183,7 @@ class Stream:
             self._want_write = WRITE
             return 0
         except (OSError, ValueError) as error:
-            if self._secure and (wanted := _tls_wants(error)):
+            if self._secure and (wanted := tls_wants(error)):
                 self._want_write = wanted
                 return 0
             raise self._broken(error, "sending to") from error
@@ -221,12 +221,16 @@ class Stream:
             with contextlib.suppress(OSError):
                 tls.setblocking(False)
 
-    def end_sending(self) -> None:
-        """Say that this side sends no more: TLS's close_notify, where it is TLS, and the end of the stream."""
+    def end_sending(self, *, wait: bool = False) -> None:
+        """Say that this side sends no more: TLS's close_notify, where it is TLS, and the end of the stream.
+
+        The close_notify is left out where another call is at the TLS just now, for a signal handler may be above it. ``wait``
+        is for who is in none: those calls do not block.
+        """
         if self._secure:
+            self._deaf = True  # before: what another thread reads from now on is this side's own end
             tls: Any = self.sock
-            # Not waited for: a signal handler may be above the call that holds it.
-            if self._tls_lock.acquire(blocking=False):
+            if self._tls_lock.acquire(blocking=wait):
                 try:
                     # It asks for the peer's answer too, which nobody waits for; where TLS has failed it ends nothing.
                     with contextlib.suppress(OSError, ValueError):
@@ -266,33 +270,34 @@ class Stream:
             return 0
 
     def discard_until_taken(self, seconds: float) -> None:
-        """Throw away what is there and, as `discard` explains, what comes until the peer has taken what was written.
+        """Throw away what is there and, as `Linger` explains, what comes until the peer has taken what was written.
 
         For TLS, whose server says something (session tickets) that a client need never read.
         """
         end = time.monotonic() + seconds
         # Where the peer's stream has ended, nothing can come that would be answered with a reset.
-        while not self.discard(0) and self._untaken() and (left := end - time.monotonic()) > 0:
+        while not self.discard() and self._untaken() and (left := end - time.monotonic()) > 0:
             time.sleep(min(left, 0.002))
 
-    def discard(self, seconds: float) -> bool:
-        """Throw away what the peer still sends, until it ends or ``seconds`` are over; whether it has ended.
-
-        A socket that is closed with something unread in it resets the connection, and what the peer had not read yet, the
-        last replies, is lost with it.
-        """
-        end = time.monotonic() + seconds
+    def discard(self, linger: Linger | None = None) -> bool:
+        """Throw away what the peer still sends: what is there, or what comes while ``linger`` lasts; whether it has ended."""
         scratch = memoryview(bytearray(1 << 16))
-        thrown = 0
+        left = LINGER_BYTES
         with contextlib.suppress(OSError, ValueError):
-            while thrown < LINGER_BYTES:
+            while left > 0:
                 count = self.read_raw(scratch)
                 if count == 0:
                     return True
-                if count is None and (seconds <= 0 or not self._reading.wait(READ, time_left(end))):
-                    return False
-                thrown += count or 0
-                if seconds and time.monotonic() >= end:
+                left -= count or 0
+                if linger is not None:
+                    now = time.monotonic()
+                    linger.threw(count or 0, now)
+                    if now >= linger.due:
+                        return False
+                    if count is None:
+                        # Not longer, for another thread may make it short meanwhile.
+                        self._reading.wait(READ, min(linger.due - now, QUIET))
+                elif count is None:
                     return False
         return False
 
@@ -303,6 +308,6 @@ class Stream:
             self.sock.close()
 
 
-def _tls_wants(error: Exception) -> int:
+def tls_wants(error: Exception) -> int:
     """The direction that a TLS call waits for, 0 where ``error`` is none of those."""
     return {"SSLWantReadError": READ, "SSLWantWriteError": WRITE}.get(type(error).__name__, 0)

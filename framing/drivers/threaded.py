@@ -3,6 +3,10 @@
 A connection's own thread reads, calls the service and writes the replies, in one write a batch; while the peer does not take
 them, it is not read from. The house thread accepts, finishes what other threads sent to a peer that is slow just now, and
 clears up behind connections that ended. So no peer, however slow or hostile, makes another one wait.
+
+A thread that waits for its peer in a read cannot be woken by another one without harm: to shut the socket down for reading has
+the system answer what the peer still sends with a reset, which destroys the last replies. So the house says the end to
+the peer in its place, and the peer's own end, or whatever else it sends, wakes the thread; force comes last.
 """
 
 from __future__ import annotations
@@ -14,13 +18,13 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar, runtime_checkable
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-from framing.channel import Channel, Heartbeat
-from framing.drivers.accepting import ACCEPT_PAUSE, LINGER, accept_some
+from framing.channel import Heartbeat, State
+from framing.drivers.accepting import ACCEPT_PAUSE, accept_some
 from framing.drivers.address import (
     Address,
     AddressLike,
@@ -31,34 +35,45 @@ from framing.drivers.address import (
     no_delay,
     peer_address,
 )
+from framing.drivers.limits import LINGER, NEVER, QUIET, Limits, Linger, SlowReader, check_server
 from framing.drivers.link import Link
-from framing.drivers.service import Handlers, Peer, Service
+from framing.drivers.running import Running
+from framing.drivers.service import Handlers, Service
 from framing.drivers.stream import Stream, end_of
-from framing.drivers.tls import server_tls, wrap_server
+from framing.drivers.tls import server_tls, upgrade_tls, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
 from framing.wire import Wire
 
 if TYPE_CHECKING:
     import ssl
 
-__all__ = ["Server", "UpgradablePeer"]
+__all__ = ["Server"]
 
 T = TypeVar("T")
-T_contra = TypeVar("T_contra", contravariant=True)
 
 logger = logging.getLogger("framing.drivers")
+
+_OVER = frozenset({State.CLOSED, State.FAILED})
 
 
 class _Session(Generic[T]):
     """One connection of a server: the thread that serves it, and the `Peer` that the service sees."""
 
     def __init__(self, server: Server[T], link: Link[T], address: Address) -> None:
+        limits = server.limits
         self._server = server
         self.link = link
         self._address = address
         self._owner = 0
         self._unhandled = 0  # messages that came with the one that the service is handling, behind it
         self._gone = False
+        self._turn = threading.Lock()  # held while it is settled whether the thread, or the house, says the end
+        self._greeting = True
+        self._reading = False  # the thread waits for messages, and sends nothing meanwhile
+        self._parted = False  # the house has ended it
+        self._finishing = False  # the last replies are being written
+        self._slowness = SlowReader(limits.slow_reader_timeout, limits.high_water)
+        self._linger: Linger | None = None
         self.abandoned = False
         self.thread = threading.Thread(target=self._run, name=f"framing peer {address}", daemon=True)
 
@@ -85,6 +100,7 @@ class _Session(Generic[T]):
         link = self.link
         if self._gone:
             return
+        backlog = link.channel.queued
         try:
             link.queue(frames)
         except FramingError:
@@ -93,36 +109,56 @@ class _Session(Generic[T]):
             # What is sent while a batch is handled leaves behind it, in one write; but more than the high-water mark is
             # not kept: the service waits for its own peer here, and nobody else does.
             if link.channel.paused:
-                self._flush()
+                self._relieve()
         elif not link.try_flush():
-            if link.channel.queued > self._server.max_queued:
-                self.abort(
-                    Timeout(f"{self._address} does not read: more than {self._server.max_queued} bytes wait for it")
-                )
+            # One message is always taken, of whatever size; so it is what waited before it that counts.
+            limits = self._server.limits
+            if limits.max_queued is not None and backlog > limits.max_queued and link.channel.paused:
+                self.abort(limits.overrun(self._address))
             else:
                 self._server.finish_later(self)
 
-    def start_tls(self, ssl_context: ssl.SSLContext) -> None:
-        context = server_tls(None, ssl_context)
-        assert context is not None
+    def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
+        context, _ = upgrade_tls(self._address, ssl_context, server_hostname, server_side=True)
         if threading.get_ident() != self._owner:
-            raise FramingError(
-                "start_tls() belongs into the service's own methods: other threads do not know what came"
-            )
-        timeout = self._server.handshake_timeout
+            raise FramingError("start_tls() belongs into the service's own methods, which the peer's thread calls")
+        timeout = self._server.limits.handshake_timeout
         self.link.start_tls(partial(wrap_server, context=context), end_of(timeout), self._unhandled)
 
     def close(self) -> None:
         with self.link.lock:
             self.link.channel.close()
         if threading.get_ident() != self._owner:
-            self.wake()
+            self._server.part_later(self)
 
     # ------------------------------------------------------ other threads
 
+    def hurry(self) -> None:
+        """The server is stopping."""
+        with self._turn:
+            if self._greeting:
+                self.link.stream.shutdown(socket.SHUT_RDWR)
+            elif self._linger is not None:
+                self._linger.hurried = True
+
+    def part(self) -> bool:
+        """End it for its thread, where that waits for the peer; whether the end was said, for all must be written before."""
+        with self._turn:
+            if not self._reading:
+                return False  # it sees for itself
+            self._parted = True
+            with self.link.lock:
+                self.link.channel.close()
+                if self.link.channel.queued:
+                    return False
+            self.link.stream.end_sending(wait=True)
+            return True
+
     def wake(self) -> None:
-        """Let the session's thread see that it is to end: it may be waiting for its peer."""
-        self.link.stream.shutdown(socket.SHUT_RD)
+        """Have a thread that still waits for its peer end, whatever becomes of what the peer sends."""
+        with self._turn:
+            if self._reading:
+                self.link.stream.shutdown(socket.SHUT_RD)
 
     def abort(self, error: FramingError) -> None:
         """End the session without waiting for its peer."""
@@ -130,21 +166,38 @@ class _Session(Generic[T]):
             self.link.channel.lost(error)
         self.link.stream.shutdown(socket.SHUT_RDWR)
 
+    def too_slow(self, now: float) -> Timeout | None:
+        """Why the peer is not waited for any more, None where it is; `slow_until` says when to look again."""
+        channel = self.link.channel
+        with self.link.lock:
+            queued = channel.queued
+            slow = channel.paused or (queued > 0 and (self._finishing or not channel.may_send))
+            if not self._slowness.look(now, self.link.written, slow=slow):
+                return None
+        return self._slowness.verdict(self._address, queued)
+
+    @property
+    def slow_until(self) -> float:
+        """When `too_slow` has something to say."""
+        return self._slowness.due
+
     # ---------------------------------------------------- the session's thread
 
     def _run(self) -> None:
         self._owner = threading.get_ident()
         handlers = self._server.handlers
-        error: Exception | None = None
-        if self.link.stream.secure and not self._greet():
+        if not self._greet():
             self._gone = True
-            self._part()
+            self.link.stream.end_sending()
+            self.link.stream.discard()  # there is no reply that a reset could destroy
+            self._leave()
             return
+        error: Exception | None = None
         try:
             error = self._serve(handlers)
-            if self.link.channel.queued:
-                late = self._flush()
-                error = error or late
+            self._finishing = True
+            late = self._write_on()
+            error = error or late
         finally:
             self._gone = True
             try:
@@ -154,12 +207,16 @@ class _Session(Generic[T]):
             self._part()
 
     def _greet(self) -> bool:
-        """Shake hands; of a peer that cannot, the service hears nothing."""
+        """Shake hands, where this is TLS; of a peer that cannot, the service hears nothing."""
         try:
-            self.link.stream.handshake(end_of(self._server.handshake_timeout))
+            if self.link.stream.secure:
+                self.link.stream.handshake(end_of(self._server.limits.handshake_timeout))
         except FramingError as error:
             logger.info("%s: the connection is closed: %s", self._address, error)
             return False
+        finally:
+            with self._turn:
+                self._greeting = False
         return True
 
     def _serve(self, handlers: Handlers[T]) -> Exception | None:
@@ -169,68 +226,82 @@ class _Session(Generic[T]):
         try:
             handlers.opened(self)
         except Exception as error:
-            logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
+            if error is channel.error:
+                logger.info("%s: the connection is closed: %s", self._address, error)
+            else:
+                logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
             return error
         while True:
-            failure = self._flush() if channel.queued else None
-            if failure is not None:
-                return failure
-            if self._ending():
-                return channel.error
+            if channel.queued:
+                self._relieve()
+            with self._turn:
+                if self._server.stopping or not channel.may_receive:
+                    return channel.error or link.send_error
+                self._reading = True
             try:
                 messages = link.read(None)
             except ConnectionClosed:
-                return None
+                return channel.error or link.send_error
             except FramingError as error:
-                if self._ending() and channel.error is None:
+                if self._parted and channel.error is None:
                     return None
                 logger.info("%s: the connection is closed: %s", self._address, error)
                 return error
+            finally:
+                with self._turn:
+                    self._reading = False
+            if self._parted:
+                return None
             try:
                 for behind, message in enumerate(messages, 1 - len(messages)):
                     self._unhandled = -behind
                     received(self, message)
-                    if not channel.may_receive:
+                    if channel.state in _OVER:
                         break  # the service has closed it
             except Exception as error:
-                logger.exception("%s: the service raised in received(); the connection is closed", self._address)
+                if error is channel.error:  # which start_tls() has raised, and which is the peer's doing
+                    logger.info("%s: the connection is closed: %s", self._address, error)
+                else:
+                    logger.exception("%s: the service raised in received(); the connection is closed", self._address)
                 return error
 
-    def _ending(self) -> bool:
-        return self._server.stopping or not self.link.channel.may_receive
+    def _relieve(self) -> None:
+        """Write what is queued; while the peer takes too little of it, wait for it."""
+        link = self.link
+        if not link.try_flush() and link.channel.paused:
+            self._write_on()
+        if link.channel.queued:
+            # The service may take its time before the next read, which would write it too.
+            self._server.finish_later(self)
 
-    def _flush(self) -> FramingError | None:
-        """Write all that is queued; what went wrong, where something did."""
-        try:
-            self.link.flush(None, stall=self._server.send_timeout)
-        except FramingError as error:
-            if not self.link.channel.error:
-                logger.info("%s: the connection is closed: %s", self._address, error)
-            self.abort(error)
-            return error
-        return None
+    def _write_on(self) -> FramingError | None:
+        """Write, and wait for the peer, until it has caught up, at the end with all; what went wrong, where something did."""
+        link, channel = self.link, self.link.channel
+        while channel.paused or (self._finishing and channel.queued):
+            if (late := self.too_slow(time.monotonic())) is not None:
+                logger.info("%s: the connection is closed: %s", self._address, late)
+                self.abort(late)
+                break
+            try:
+                link.push(None if self.slow_until == NEVER else self.slow_until)
+            except FramingError:
+                break  # the next read tells, behind what the peer said before
+        self.too_slow(time.monotonic())
+        return channel.error or link.send_error
 
     def _part(self) -> None:
         link = self.link
-        link.stream.end_sending()
-        if not link.eof and not self._server.stopping:
-            link.stream.discard(LINGER)
+        link.stream.end_sending(wait=True)
+        if self._parted or not link.eof:
+            with self._turn:
+                self._linger = Linger(time.monotonic(), hurried=self._server.stopping)
+            link.stream.discard(self._linger)
+        self._leave()
+
+    def _leave(self) -> None:
         self._server.finished(self)
         if self.abandoned:
-            link.stream.close()
-
-
-@runtime_checkable
-class UpgradablePeer(Peer[T_contra], Protocol[T_contra]):
-    """What the service of a `Server` with threads gets as its peer: it can go on with TLS in mid-stream."""
-
-    def start_tls(self, ssl_context: ssl.SSLContext) -> None:
-        """Write what was sent, shake hands as the server, and return; in ``received``, behind the agreement to it.
-
-        Raises `framing.CorruptFrame` where anything came behind the message that is handled: in plain text, perhaps from
-        somebody in between. It, and every other failure, ends the connection; let it pass.
-        """
-        ...
+            self.link.stream.close()
 
 
 class Server(Generic[T]):
@@ -243,12 +314,15 @@ class Server(Generic[T]):
     service does not hear of it.
 
     ``max_connections``: above it, nobody is accepted until somebody leaves. ``frame_timeout``: seconds from a frame's
-    first byte to its last. ``idle_timeout``: seconds without a byte in either direction; None for no limit.
-    ``send_timeout``: seconds for which a peer may take nothing of what waits for it. ``max_queued``: the most bytes that other
-    connections' threads may leave waiting for one peer before it is closed. ``drain_timeout``: seconds that the
-    connections have when the server is stopped, to write what is queued. ``heartbeat``: finds peers that are gone without a
-    word, and keeps those that are not. ``keep_alive`` sets SO_KEEPALIVE on every connection, ``reuse_port`` SO_REUSEPORT on
-    the listening socket, so that several processes may listen at the port (`framing.drivers.workers`).
+    first byte to its last. ``idle_timeout``: seconds without a byte in either direction. ``slow_reader_timeout``: seconds
+    in which a peer, while more than ``high_water`` bytes wait for it and until no more than ``low_water`` do, has to take
+    ``high_water`` of them, or else is closed; it is not read from meanwhile. ``max_queued``: while more bytes than these wait
+    for a peer, it is closed when others send it still more. None means no limit. ``drain_timeout``: seconds that the
+    connections have when the server is stopped, to write what is queued.
+
+    ``heartbeat`` finds peers that are gone without a word, and keeps those that are not; ``keep_alive`` sets SO_KEEPALIVE on
+    every connection. ``reuse_port`` sets SO_REUSEPORT on the listening socket, so that several processes may listen at the
+    port (`framing.drivers.workers`); ``backlog`` is how many may wait there to be accepted.
     """
 
     def __init__(
@@ -260,41 +334,39 @@ class Server(Generic[T]):
         max_connections: int = 1000,
         frame_timeout: float | None = 30.0,
         idle_timeout: float | None = None,
-        send_timeout: float | None = 30.0,
-        max_queued: int = 1 << 20,
+        handshake_timeout: float | None = 10.0,
+        slow_reader_timeout: float | None = 30.0,
         drain_timeout: float = 5.0,
         high_water: int = 1 << 16,
         low_water: int = 1 << 14,
+        max_queued: int | None = 1 << 20,
         ssl_context: ssl.SSLContext | None = None,
-        handshake_timeout: float | None = 10.0,
         heartbeat: Heartbeat[T] | None = None,
-        reuse_port: bool = False,
         keep_alive: bool = False,
+        reuse_port: bool = False,
+        backlog: int = socket.SOMAXCONN,
     ) -> None:
-        if max_connections < 1:
-            raise ValueError(f"max_connections is {max_connections}; give 1 at least")
-        if handshake_timeout is not None and not handshake_timeout > 0:
-            raise ValueError(f"handshake_timeout is {handshake_timeout!r}; give seconds above 0, or None for no limit")
+        check_server(max_connections=max_connections, drain_timeout=drain_timeout)
+        self.limits = Limits(
+            frame_timeout=frame_timeout,
+            idle_timeout=idle_timeout,
+            handshake_timeout=handshake_timeout,
+            slow_reader_timeout=slow_reader_timeout,
+            high_water=high_water,
+            low_water=low_water,
+            max_queued=max_queued,
+            heartbeat=heartbeat,
+        )
+        self.limits.channel(wire, 0.0)  # a wrong heartbeat is told here, not to the first client
         self.handlers = Handlers[T].of(service)
         self.wire = wire
         self.max_connections = max_connections
-        self.send_timeout = send_timeout
-        self.max_queued = max_queued
         self.drain_timeout = drain_timeout
         self.stopping = False
-        self._channel_options: dict[str, Any] = {
-            "frame_timeout": frame_timeout,
-            "idle_timeout": idle_timeout,
-            "high_water": high_water,
-            "low_water": low_water,
-            "heartbeat": heartbeat,
-        }
-        self._make_channel()  # wrong options are told here, not to the first client
         asked = Address.parse(address)
-        self.handshake_timeout = handshake_timeout
         self._ssl_context = server_tls(asked, ssl_context)
         self._keep_alive = keep_alive
-        self._listener = listen(asked, reuse_port=reuse_port)
+        self._listener = listen(asked, backlog, reuse_port=reuse_port)
         self.address = local_address(self._listener, asked)
         self._wake_out, self._wake_in = socket.socketpair()
         self._wake_out.setblocking(False)
@@ -302,17 +374,16 @@ class Server(Generic[T]):
         self._sessions: set[_Session[T]] = set()
         self._finished: deque[_Session[T]] = deque()
         self._unfinished: deque[_Session[T]] = deque()
-        self._slow: dict[_Session[T], tuple[float, int]] = {}
+        self._slow: set[_Session[T]] = set()  # what is left for them, the house writes
+        self._unparted: deque[_Session[T]] = deque()
+        self._parting: dict[_Session[T], float | None] = {}  # when to use force, None before the end was said
         self._accepting = False
         self._resume = 0.0  # when to accept again, after the system ran out of descriptors
-        self._ended = False
+        self._running = Running(f"the server at {self.address}")
         self._thread: threading.Thread | None = None
 
     def __repr__(self) -> str:
         return f"<Server at {self.address}, {len(self._sessions)} connections>"
-
-    def _make_channel(self) -> Channel[T]:
-        return Channel(self.wire, now=time.monotonic(), **self._channel_options)
 
     @property
     def connections(self) -> int:
@@ -326,8 +397,6 @@ class Server(Generic[T]):
         if self._thread is not None:
             self._thread.join()
             return
-        if self._ended:
-            raise ConnectionClosed(f"the server at {self.address} has been stopped; make a new one")
         self._keep_house()
 
     def stop(self) -> None:
@@ -340,16 +409,22 @@ class Server(Generic[T]):
         self._wake()
 
     def close(self) -> None:
-        """Stop, and wait until every connection has ended and every descriptor is given back."""
-        self.stop()
-        if self._thread is not None:
-            self._thread.join()
-        elif not self._ended and not self._accepting:
-            self._end()
+        """Stop, and wait until every connection has ended and every descriptor is given back; in the service, `stop` alone."""
+        if any(session.thread is threading.current_thread() for session in list(self._sessions)):
+            self.stop()  # it would wait for itself
+        else:
+            self._running.close(self.stop, self._end)
+            if self._thread is not None:
+                self._thread.join()
 
     def __enter__(self) -> Self:
-        self._thread = threading.Thread(target=self._keep_house, name=f"framing server {self.address}", daemon=True)
+        if self._running.ended:
+            raise self._running.refusal()
+        began = threading.Event()
+        house = partial(self._keep_house, began.set)
+        self._thread = threading.Thread(target=house, name=f"framing server {self.address}", daemon=True)
         self._thread.start()
+        began.wait()
         return self
 
     def __exit__(
@@ -369,6 +444,11 @@ class Server(Generic[T]):
         self._unfinished.append(session)
         self._wake()
 
+    def part_later(self, session: _Session[T]) -> None:
+        """Have the session end, though its thread may be waiting for its peer."""
+        self._unparted.append(session)
+        self._wake()
+
     def finished(self, session: _Session[T]) -> None:
         """The session's thread is about to return."""
         self._finished.append(session)
@@ -376,31 +456,41 @@ class Server(Generic[T]):
 
     # ------------------------------------------------------ the house thread
 
-    def _keep_house(self) -> None:
-        with selectors.DefaultSelector() as selector:
-            selector.register(self._wake_in, selectors.EVENT_READ)
-            try:
+    def _keep_house(self, began: Callable[[], object] | None = None) -> None:
+        try:
+            self._running.claim()
+        finally:
+            if began is not None:
+                began()
+        try:
+            self._running.enter()
+            with selectors.DefaultSelector() as selector:
+                selector.register(self._wake_in, selectors.EVENT_READ)
                 try:
-                    self._loop(selector)
+                    self._loop(selector, self.drain_timeout)
                 except BaseException:
-                    # Ctrl-C in run(): the connections end as after stop(); a second one ends at once.
+                    # Ctrl-C in run(): the connections end as after stop(); behind stop(), or a second one, at once.
+                    patience = 0.0 if self.stopping else self.drain_timeout
                     self.stopping = True
-                    self._loop(selector)
+                    self._loop(selector, patience)
                     raise
-            finally:
-                self._end()
+        finally:
+            self._running.end(self._end)
 
-    def _loop(self, selector: selectors.BaseSelector) -> None:
+    def _loop(self, selector: selectors.BaseSelector, patience: float) -> None:
         drain_end: float | None = None
         killed = False
         while True:
             now = time.monotonic()
             if self.stopping and drain_end is None:
-                drain_end = now + self.drain_timeout
+                drain_end = now + patience
                 self._accept_or_not(selector, wanted=False)
                 self._close_listener()
                 for session in self._sessions:
-                    session.wake()
+                    session.hurry()
+                    end = self._parting.get(session)
+                    self._parting[session] = None if end is None else min(end, now + QUIET)
+            self._look_after(selector, now)
             if drain_end is not None:
                 if not self._sessions:
                     return
@@ -421,16 +511,17 @@ class Server(Generic[T]):
                     self._accept()
                 else:
                     self._write_slow(key.data, selector)
-            self._look_after(selector)
 
     def _pause(self, now: float, drain_end: float | None) -> float | None:
         """How long the house may sleep."""
-        ends = [since + self.send_timeout for since, _ in self._slow.values()] if self.send_timeout is not None else []
+        ends = [session.slow_until for session in self._slow]
+        ends += [end for end in self._parting.values() if end is not None]
         if drain_end is not None:
             ends.append(drain_end)
         elif self._resume > now:
             ends.append(self._resume)
-        return max(min(ends) - now, 0.0) if ends else None
+        first = min(ends, default=NEVER)
+        return None if first == NEVER else max(first - now, 0.0)
 
     def _accept_or_not(self, selector: selectors.BaseSelector, *, wanted: bool) -> None:
         if wanted and not self._accepting:
@@ -466,7 +557,8 @@ class Server(Generic[T]):
             if self._ssl_context is not None:
                 sock = wrap_server(sock, self._ssl_context)
             address = peer_address(raw, self.address)
-            session = _Session(self, Link(Stream(sock, address), self._make_channel()), address)
+            channel = self.limits.channel(self.wire, time.monotonic())
+            session = _Session(self, Link(Stream(sock, address), channel), address)
             self._sessions.add(session)
             session.thread.start()
         except BaseException:
@@ -475,43 +567,49 @@ class Server(Generic[T]):
             sock.close()
             raise
 
-    def _look_after(self, selector: selectors.BaseSelector) -> None:
-        now = time.monotonic()
+    def _look_after(self, selector: selectors.BaseSelector, now: float) -> None:
         while self._unfinished:
             session = self._unfinished.popleft()
             if session in self._sessions and session not in self._slow:
                 selector.register(session.link.stream.sock, selectors.EVENT_WRITE, session)
-                self._slow[session] = (now, session.link.channel.queued)
-        if self.send_timeout is not None and self._slow:
-            for session, (since, _) in list(self._slow.items()):
-                if now >= since + self.send_timeout:
-                    self._forget(session, selector)
-                    session.abort(Timeout(f"{session.address} took nothing for {self.send_timeout:g} s"))
+                self._slow.add(session)
+        for session in list(self._slow):
+            if (late := session.too_slow(now)) is not None:
+                self._forget(session, selector)
+                session.abort(late)
+        while self._unparted:
+            session = self._unparted.popleft()
+            if session in self._sessions:
+                self._parting.setdefault(session, None)
+        for session, end in list(self._parting.items()):
+            if end is None:
+                if session.part():
+                    self._parting[session] = now + (QUIET if self.stopping else LINGER)
+            elif now >= end:
+                session.wake()
+                self._parting[session] = NEVER
         while self._finished:
             session = self._finished.popleft()
             self._forget(session, selector)
+            self._parting.pop(session, None)
             session.thread.join()
             session.link.stream.close()
             self._sessions.discard(session)
 
     def _write_slow(self, session: _Session[T], selector: selectors.BaseSelector) -> None:
-        if session not in self._slow:
-            return
-        before = self._slow[session][1]
-        if session.link.try_flush():
+        if session in self._slow and session.link.try_flush():
             self._forget(session, selector)
-        elif (queued := session.link.channel.queued) != before:
-            self._slow[session] = (time.monotonic(), queued)
+            session.too_slow(time.monotonic())
 
     def _forget(self, session: _Session[T], selector: selectors.BaseSelector) -> None:
-        if self._slow.pop(session, None) is not None:
+        if session in self._slow:
+            self._slow.discard(session)
             selector.unregister(session.link.stream.sock)
 
     def _close_listener(self) -> None:
         close_listener(self._listener, self.address)
 
     def _end(self) -> None:
-        self._ended = True
         self._close_listener()
         for session in list(self._sessions):
             # Its service does not return. Its socket is shut down; the thread closes it, should it ever come back.

@@ -2,19 +2,32 @@
 
 The options are judged before anything is opened. The sockets made here have not shaken hands, so that no handshake is
 waited for without a deadline; and they tell a stream that TLS has ended from one that was merely cut off.
+
+What an upgrade in mid-stream (``start_tls``) refuses, it refuses here, for every driver alike.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from framing.errors import HEAD_BYTES, ConnectionClosed, CorruptFrame, FramingError, Timeout
 
 if TYPE_CHECKING:
     import socket
     import ssl
 
+    from framing.channel import Channel
     from framing.drivers.address import Address
 
-__all__ = ["client_tls", "server_tls", "wrap_client", "wrap_server"]
+__all__ = [
+    "client_tls",
+    "judge_upgrade",
+    "server_tls",
+    "shaken_late",
+    "upgrade_tls",
+    "wrap_client",
+    "wrap_server",
+]
 
 
 def client_tls(
@@ -42,8 +55,15 @@ def client_tls(
             f"the certificate is to be held against a host name, and {address or 'this connection'} has none; "
             "give server_hostname"
         )
-    # An interface behind an IPv6 address is this machine's business, and in nobody's certificate.
-    return ssl_context, name if server_hostname or name is None else name.partition("%")[0]
+    if name is not None and not server_hostname:
+        # An interface behind an IPv6 address is this machine's business, and in nobody's certificate.
+        name = name.partition("%")[0]
+    try:
+        # Tried here, for the ssl module has its own opinion of what is a name, and else tells it when a connection is there.
+        ssl_context.wrap_bio(ssl.MemoryBIO(), ssl.MemoryBIO(), server_hostname=name)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"server_hostname {name!r} is no name for a certificate: {error}") from error
+    return ssl_context, name
 
 
 def server_tls(address: Address | None, ssl_context: ssl.SSLContext | None) -> ssl.SSLContext | None:
@@ -63,6 +83,56 @@ def server_tls(address: Address | None, ssl_context: ssl.SSLContext | None) -> s
             "and load_cert_chain()"
         )
     return ssl_context
+
+
+def upgrade_tls(
+    address: Address | None, ssl_context: ssl.SSLContext, server_hostname: str | None, *, server_side: bool
+) -> tuple[ssl.SSLContext, str | None]:
+    """The context of a ``start_tls``, and the name to hold the server's certificate against.
+
+    Raises ValueError for options that do not fit together.
+    """
+    if server_side and server_hostname is not None:
+        raise ValueError("server_hostname is the client's; a server_side shows its certificate")
+    context, name = (
+        (server_tls(None, ssl_context), None) if server_side else client_tls(address, ssl_context, server_hostname)
+    )
+    assert context is not None
+    return context, name
+
+
+def judge_upgrade(channel: Channel[Any], *, secure: bool, eof: bool, unhandled: int) -> None:
+    """Raise where TLS cannot begin now; the channel has failed then where it is a `CorruptFrame`, and is as it was otherwise.
+
+    ``unhandled`` messages were received and are not handled yet. They, and whatever else came before the handshake, came in
+    plain text, perhaps from somebody in between; handled behind it, they would pass for the peer's own (PostgreSQL's
+    CVE-2021-23214).
+    """
+    if secure:
+        raise FramingError("the connection speaks TLS already")
+    if eof or not (channel.may_send and channel.may_receive):
+        raise channel.error or ConnectionClosed("start_tls(): the connection has ended")
+    held = channel.unconsumed
+    if not (unhandled or held or channel.pending or channel.inside):
+        return
+    found = f"{unhandled} messages and {len(held)} bytes" if unhandled else f"{len(held)} bytes"
+    error = CorruptFrame(
+        f"{found} came in plain text behind the agreement to start TLS, and before its handshake: the peer did not "
+        "wait, or somebody in between put them there; they are not trusted, and the connection is over",
+        got=len(held),
+        head=held[:HEAD_BYTES],
+    )
+    channel.lost(error)
+    raise error
+
+
+def shaken_late(address: Address | None, seconds: float) -> Timeout:
+    """What a handshake is that has no end."""
+    return Timeout(
+        f"shaking hands (TLS) with {address or 'the peer'}: not done in {seconds:g} s; does it speak TLS?",
+        address=address,
+        seconds=seconds,
+    )
 
 
 def wrap_client(sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None) -> ssl.SSLSocket:

@@ -51,7 +51,7 @@ KILLED_WITHIN = 5.0
 
 
 class WorkerServer(Protocol):
-    """What a worker runs: `blocking.Server` and `selector.Server` are such servers."""
+    """What a worker runs: `blocking.Server`, `selector.Server` and `aio.StandaloneServer` are such servers."""
 
     def run(self) -> object:
         """Serve until `stop`."""

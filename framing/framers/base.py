@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, Generic, TypeAlias, TypeVar, cast
+from typing import Generic, TypeAlias, TypeVar, cast
 
 from framing.errors import (
     HEAD_BYTES,
@@ -42,19 +42,17 @@ from framing.errors import (
     Violation,
     guess_protocol,
 )
-from framing.kernels import split_found
-from framing.kernels.contract import HUNTING, TOO_LARGE, Data, Fault, Memo, Splitter
+from framing.kernels import carry_for, split_found
+from framing.kernels.carry import LENT_BYTES
+from framing.kernels.contract import HUNTING, TOO_LARGE, Data, Memo, Splitter
 
 __all__ = ["DEFAULT_MAX_FRAME", "Buffer", "Decoder", "Framer", "as_bytes", "check_choice", "check_option"]
 
 DEFAULT_MAX_FRAME = 1 << 20
 """The ``max_frame`` of every framer unless told otherwise: 1 MiB."""
 
-SEARCHED_BYTES = 1 << 9
-"""How much of a chunk is first searched for the end of a frame that began in an earlier one; doubled until it is found."""
-
-LENT_BYTES = 1 << 16
-"""The size of the buffer that a decoder lends for a read: large enough that system calls are few."""
+SPARE_BUFFERS = 4
+"""How many lent buffers are kept, for the next decoder that lends one."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
 M = TypeVar("M")
@@ -172,6 +170,16 @@ def _goes_on(memo: Memo) -> bool:
     return memo is not None and memo != HUNTING
 
 
+_spare: list[bytearray] = []
+
+
+def _spare_buffer() -> bytearray:
+    try:
+        return _spare.pop()
+    except IndexError:
+        return bytearray(LENT_BYTES)
+
+
 class Decoder(Generic[M]):
     """Chunks in, messages out: one direction of one stream.
 
@@ -179,40 +187,18 @@ class Decoder(Generic[M]):
     a payload into a message and raises `DecodeError` for one that it refuses.
     """
 
-    __slots__ = (
-        "_eof",
-        "_error",
-        "_filled",
-        "_framer",
-        "_held",
-        "_landing",
-        "_lent",
-        "_memo",
-        "_need",
-        "_offset",
-        "_one_by_one",
-        "_refused",
-        "_skipped",
-        "_split",
-        "_unwrap",
-    )
+    __slots__ = ("_carry", "_eof", "_error", "_framer", "_lent", "_plain", "_refused", "_split", "_unwrap")
 
     def __init__(self, framer: Framer, unwrap: Callable[[bytes], M] | None = None) -> None:
         self._framer = framer
         self._split = framer.splitter()
+        self._carry = carry_for(self._split)
         self._unwrap = unwrap
-        self._held = bytearray()  # received, not yet part of a payload that was returned
-        self._need = 0  # how many bytes must be held before the kernel can learn anything more
-        self._memo: Memo = None  # what the kernel wants to be told again about the frame it is in
-        self._offset = 0  # where in the stream the held bytes begin
-        self._skipped = 0
         self._error: Violation | None = None
         self._refused: DecodeError | None = None  # to be raised by the next call: messages came before it
-        self._one_by_one = False  # behind a refused payload, frames are taken singly until the held bytes are used up
         self._eof = False
-        self._landing: bytearray | None = None  # a large frame, received in place
-        self._filled = 0  # how much of the landing has been received
         self._lent: memoryview | None = None
+        self._plain = unwrap is None  # whether nothing above stands between a chunk and its payloads
 
     @property
     def error(self) -> Violation | None:
@@ -222,7 +208,7 @@ class Decoder(Generic[M]):
     @property
     def buffered(self) -> int:
         """How many bytes are held: received, and not part of anything that was returned."""
-        return self._filled if self._landing is not None else len(self._held)
+        return self._carry.buffered
 
     @property
     def unconsumed(self) -> bytes:
@@ -231,7 +217,7 @@ class Decoder(Generic[M]):
         Whoever changes the framer in mid-stream hands them to the new decoder, or refuses them: bytes that came
         before an upgrade to TLS must never be read as if they had come behind it.
         """
-        return bytes(self._held if self._landing is None else self._landing[: self._filled])
+        return self._carry.held()
 
     @property
     def pending(self) -> bool:
@@ -241,17 +227,28 @@ class Decoder(Generic[M]):
         """
         if self._error is not None:
             return False
-        return self._refused is not None or (bool(self._held) and len(self._held) >= self._need)
+        buffered = self._carry.buffered
+        return self._refused is not None or (buffered > 0 and buffered >= self._carry.need)
 
     @property
     def inside(self) -> bool:
         """Whether a frame has begun and is not complete, also where it is being skipped, and nothing of it is held."""
-        return not self.pending and (self.buffered > 0 or _goes_on(self._memo))
+        return not self.pending and (self._carry.buffered > 0 or _goes_on(self._carry.memo))
+
+    @property
+    def in_place(self) -> bool:
+        """Whether a large frame is under way, so that `get_buffer` lends that frame's own place.
+
+        Otherwise any buffer is as good: a driver that has one reads there, and calls `feed` with what came.
+        """
+        carry = self._carry
+        # A frame that began to be received in its place goes on so: its last bytes are fewer than a buffer.
+        return carry.in_place or (carry.need - carry.buffered > LENT_BYTES and self._refused is None)
 
     @property
     def skipped(self) -> int:
         """How many bad frames were passed over (``on_oversize="skip"``, ``on_corrupt="skip"``)."""
-        return self._skipped
+        return self._carry.skipped
 
     def feed(self, data: Buffer, limit: int = 0) -> list[M]:
         """Take in a chunk; return the messages that it completes, in order, ``limit`` at the most (0: all).
@@ -262,23 +259,22 @@ class Decoder(Generic[M]):
 
         Raises `Violation` (poisoned), `DecodeError` (goes on), `ConnectionClosed` (after `feed_eof`).
         """
+        carry = self._carry
+        if self._plain:
+            # Without unwrap the messages are the payloads themselves.
+            messages = carry.take(data, limit)
+            return messages if carry.fault is None else self._fail(self._violation(), messages)
         if self._error is not None:
             raise self._error
         if self._eof and data:
             raise ConnectionClosed("this decoder was told that its stream has ended: it takes no more bytes")
-        if self._landing is not None:
-            self._land()
-        held = self._held
+        if self._lent is not None:
+            self._take_back()
         if self._refused is not None:
-            held += data
+            carry.keep(data)
             error, self._refused = self._refused, None
             raise error
-        if not held:
-            return self._take(data if type(data) is bytes else bytes(memoryview(data)), 0, limit, [])
-        if limit or len(held) >= self._need:
-            held += data
-            return [] if len(held) < self._need else self._go_on(limit)
-        return self._complete(data)
+        return self._open(data, limit, [])
 
     def feed_eof(self) -> list[M]:
         """The stream has ended. Return what was still waiting; raise `TruncatedFrame` where it ended inside a frame.
@@ -288,17 +284,17 @@ class Decoder(Generic[M]):
         """
         if self._error is not None:
             raise self._error
-        self._eof = True
+        self._eof, self._plain = True, False
         messages = self.feed(b"")
         if self._stopped():
             return messages
+        carry = self._carry
         final = self._framer.final_delimiter
-        if final and (self._held or self._memo is not None):
-            self._held += final
-            messages = self._take(self._release(), 0, 0, messages)
+        if final and (carry.buffered or carry.memo is not None):
+            messages = self._open(final, 0, messages)
             if self._stopped():
                 return messages
-        if self._held or _goes_on(self._memo):
+        if carry.buffered or _goes_on(carry.memo):
             return self._fail(self._truncated(), messages)
         return messages
 
@@ -315,16 +311,11 @@ class Decoder(Generic[M]):
         if self._eof:
             raise ConnectionClosed("this decoder was told that its stream has ended: it takes no more bytes")
         if self._lent is None:
-            missing = self._need - self.buffered
-            # A frame that began to be received in its place goes on so: its last bytes are fewer than a buffer.
-            if self._landing is not None or (missing > LENT_BYTES and self._refused is None):
-                if self._landing is None:
-                    self._landing, self._held, self._filled = self._held, bytearray(), len(self._held)
-                if self._filled == len(self._landing):
-                    self._landing += bytes(min(missing, max(self._filled, LENT_BYTES)))
-                self._lent = memoryview(self._landing)[self._filled :]
+            if self.in_place:
+                self._lent = self._carry.lend()
+                self._plain = False
             else:
-                self._lent = memoryview(bytearray(LENT_BYTES))
+                self._lent = memoryview(_spare_buffer())
         return self._lent
 
     def buffer_updated(self, nbytes: int, limit: int = 0) -> list[M]:
@@ -332,183 +323,130 @@ class Decoder(Generic[M]):
         lent = self._lent
         if lent is None or not 0 <= nbytes <= len(lent):
             raise ValueError(f"{nbytes} bytes were read into a buffer of {0 if lent is None else len(lent)}")
+        carry = self._carry
+        if carry.in_place:
+            self._take_back()
+            carry.fill(nbytes)
+            return self.feed(b"", limit) if carry.buffered >= carry.need else []
         self._lent = None
-        if self._landing is None:
-            return self.feed(bytes(lent[:nbytes]), limit)
-        lent.release()
-        self._filled += nbytes
-        return [] if self._filled < self._need else self.feed(b"", limit)
+        try:
+            return self.feed(lent[:nbytes], limit)
+        finally:
+            if len(_spare) < SPARE_BUFFERS:
+                _spare.append(cast("bytearray", lent.obj))
+
+    def _take_back(self) -> None:
+        """End the loan of a large frame's own place."""
+        assert self._lent is not None
+        if self._carry.in_place:
+            self._lent.release()
+            self._lent = None
+            self._plain = self._unwrap is None and not self._eof
 
     def _stopped(self) -> bool:
         """Whether the next call raises something, behind messages that this one returns."""
         return self._refused is not None or self._error is not None
 
-    def _land(self) -> None:
-        """Make the bytes received in place the held bytes again, without the room behind them."""
-        assert self._landing is not None
-        if self._lent is not None:
-            self._lent.release()
-            self._lent = None
-        del self._landing[self._filled :]
-        self._held, self._landing, self._filled = self._landing, None, 0
-
-    def _release(self) -> bytes:
-        data = bytes(self._held)
-        self._held = bytearray()
-        return data
-
-    def _go_on(self, limit: int) -> list[M]:
-        """Take what the held bytes give, when there are enough of them to learn something."""
-        messages: list[M] = []
-        if limit:
-            return self._take(self._held, 0, limit, messages)
-        while self._one_by_one:
-            count = len(messages)
-            messages = self._take(self._held, 0, 1, messages)
-            if self._stopped():
-                return messages
-            self._one_by_one = bool(self._held) and len(messages) > count
-            if not self._one_by_one:
-                return messages
-        if self._memo is not None:
-            messages = self._take(self._held, 0, 1, messages)
-            if not messages or not self._held or self._stopped():
-                return messages
-        return self._take(self._release(), 0, 0, messages)
-
-    def _complete(self, data: Buffer) -> list[M]:
-        """Add to the held bytes no more of ``data`` than the frame under way needs; the rest is taken where it is.
-
-        So the bytes of a chunk are not copied for the sake of the few that end the frame before them, and a frame
-        whose end is searched for is searched where it grows: joined anew for each chunk, it would cost its square.
-        """
-        held = self._held
-        step = SEARCHED_BYTES
-        at, size = 0, len(data)
-        view = memoryview(data)
-        while at < size:
-            take = self._need - len(held)
-            if self._memo is not None:
-                take = max(take, step)
-                step *= 2
-            held += view[at : at + take]
-            at = min(at + take, size)
-            if len(held) < self._need:
-                return []
-            try:
-                messages = self._take(held, 0, 1, [])
-            except DecodeError:
-                held += view[at:]
-                self._one_by_one = bool(held)
-                raise
-            if messages:
-                if self._error is not None:
-                    return messages
-                # What is held behind the frame came out of ``data``: there it is taken from again.
-                at -= len(held)
-                held.clear()
-                if at == size:
-                    return messages
-                return self._take(data if type(data) is bytes else bytes(view), at, 0, messages)
-        return []
-
-    def _take(self, data: Data, start: int, limit: int, messages: list[M]) -> list[M]:
-        """Run the kernel over ``data`` from ``start``: the held bytes, or all that there are. Adds to ``messages``."""
-        memo = self._memo
-        try:
-            found, used, need, self._memo, skipped, fault = self._split(data, start, memo, limit)
-        except Exception:
-            # A framer of a user's own, with a mistake in it: nothing is lost, and the next call meets the mistake again.
-            if data is not self._held:
-                self._held += data[start:]
-            self._need = 0
-            raise
-        payloads: list[Any] = list(map(bytes, found)) if data is self._held else found
-        refused: DecodeError | None = None
-        if self._unwrap is None:
-            # Without unwrap the messages are the payloads themselves.
-            messages = messages + payloads if messages else payloads
+    def _open(self, data: Buffer, limit: int, messages: list[M]) -> list[M]:
+        """Take in a chunk; add to ``messages`` what it gives, up to a refused payload, or to a violation."""
+        carry, unwrap = self._carry, self._unwrap
+        if unwrap is None:
+            messages += carry.take(data, limit)
+        elif limit or self.pending:
+            # Singly, so that what is behind a refused payload has not been touched.
+            payloads = carry.take(data, 1)
+            while payloads:
+                try:
+                    messages.append(unwrap(payloads[0]))
+                except DecodeError as error:
+                    return self._refuse(error, carry.begun(), messages)
+                if limit and len(messages) == limit:
+                    break
+                payloads = carry.take(b"", 1)
         else:
-            unwrap = self._unwrap
-            append = messages.append
-            before = len(messages)
+            memo, before = carry.memo, len(messages)
+            payloads = carry.take(data)
             try:
-                for payload in payloads:
-                    append(unwrap(payload))
+                # Those before a refused one are in the list when it is raised.
+                messages.extend(map(unwrap, payloads))
             except DecodeError as error:
-                refused = error
-                used, begin, skipped = self._locate(data, start, memo, len(messages) - before)
-                need, self._memo, fault = 0, None, None
-                refused.located(self._offset + begin - start)
-        self._skipped += skipped
-        head = bytes(data[used : used + min(fault[4], HEAD_BYTES)]) if fault is not None else b""
-        self._offset += used - start
-        if data is self._held:
-            del self._held[:used]
-        elif used < len(data):
-            self._held += data[used:]
-        self._need = need
-        if refused is not None:
-            self._one_by_one = bool(self._held)
-            if not messages:
-                raise refused
-            self._refused = refused
-        elif fault is not None:
-            return self._fail(self._violation(fault, head), messages)
+                return self._refuse(error, self._go_back(data, memo, len(messages) - before), messages)
+        return messages if carry.fault is None else self._fail(self._violation(), messages)
+
+    def _refuse(self, error: DecodeError, offset: int, messages: list[M]) -> list[M]:
+        error.located(offset)
+        if not messages:
+            raise error
+        self._refused = error
         return messages
 
-    def _locate(self, data: Data, start: int, memo: Memo, index: int) -> tuple[int, int, int]:
-        """Where the frame of payload ``index`` ends and begins in ``data``, and what was skipped before its end."""
-        before, skipped = start, 0
+    def _go_back(self, data: Buffer, memo: Memo, index: int) -> int:
+        """Hold again what came behind payload ``index`` of the chunk; return where in the stream its frame begins."""
+        carry, split = self._carry, self._split
+        assert carry.taken is not None
+        at, offset, count, skipped = carry.taken
+        chunk = data if isinstance(data, bytes) else bytes(memoryview(data))
+        if index < count:
+            begun = carry.begun()
+            carry.go_back(offset, skipped, chunk[at:])
+            return begun
+        if count:
+            index, memo = index - count, None
+        before, passed = at, 0
         if index:
-            _, before, _, _, skipped, _ = self._split(data, start, memo, index)
+            _, before, _, _, passed, _ = split(chunk, at, memo, index)
             memo = None
-        _, behind, _, _, more, _ = self._split(data, before, memo, 1)
+        _, behind, _, _, more, _ = split(chunk, before, memo, 1)
         # Without its last byte the frame is incomplete, and then the kernel says where it begins.
-        _, begin, _, _, _, _ = self._split(data[before : behind - 1], 0, memo, 1)
-        return behind, before + begin, skipped + more
+        _, begin, _, _, _, _ = split(chunk[before : behind - 1], 0, memo, 1)
+        carry.go_back(offset + behind - at, skipped + passed + more, chunk[behind:])
+        return offset + before + begin - at
 
     def _fail(self, error: Violation, messages: list[M]) -> list[M]:
         """Poison the decoder, and drop what it holds: nothing of it will ever be a frame."""
         self._error = error
-        self._held = bytearray()
-        self._memo = None
-        self._need = 0
+        self._plain = False
+        self._carry.drop()
         if not messages:
             raise error
         return messages
 
-    def _violation(self, fault: Fault, head: bytes) -> Violation:
+    def _violation(self) -> Violation:
+        fault, head = self._carry.fault, self._carry.head
+        assert fault is not None
         kind, reason, expected, got, _ = fault
         begins = guess_protocol(head)
         hint = f"; its bytes begin {head!r}: is the peer sending {begins}?" if begins is not None else ""
         if kind == TOO_LARGE:
             # One byte more than the limit is what is said where no more is known.
             size = f" ({got} bytes)" if expected is not None and got != expected + 1 else ""
-            text = f"the frame at byte {self._offset} is above max_frame={expected}: {reason}{size}"
+            text = f"the frame at byte {self._carry.offset} is above max_frame={expected}: {reason}{size}"
             advice = "; close the connection, or raise max_frame if such frames are right"
-            return FrameTooLarge(text + (hint or advice), offset=self._offset, expected=expected, got=got, head=head)
+            return FrameTooLarge(
+                text + (hint or advice), offset=self._carry.offset, expected=expected, got=got, head=head
+            )
         numbers = f" (got {got})" if expected is None and got is not None else ""
         if expected is not None:
             numbers = f" (expected {expected}, got {got})"
-        text = f"the frame at byte {self._offset} is corrupt: {reason}{numbers}"
+        text = f"the frame at byte {self._carry.offset} is corrupt: {reason}{numbers}"
         return CorruptFrame(
             text + (hint or "; close the connection: where the next frame begins cannot be known"),
-            offset=self._offset,
+            offset=self._carry.offset,
             expected=expected,
             got=got,
             head=head,
         )
 
     def _truncated(self) -> TruncatedFrame:
-        got = len(self._held)
-        expected = self._need if self._memo is None and self._need > got else None
+        carry = self._carry
+        got = carry.buffered
+        expected = carry.need if carry.memo is None and carry.need > got else None
         least = f" of {expected} or more" if expected is not None else ""
         return TruncatedFrame(
-            f"the stream ended inside the frame at byte {self._offset}: {got} bytes of it came{least}; "
+            f"the stream ended inside the frame at byte {carry.offset}: {got} bytes of it came{least}; "
             "the peer stopped, or the connection broke, before it was whole",
-            offset=self._offset,
+            offset=carry.offset,
             expected=expected,
             got=got,
-            head=bytes(self._held[:HEAD_BYTES]),
+            head=carry.held()[:HEAD_BYTES],
         )

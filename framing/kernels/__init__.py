@@ -1,28 +1,22 @@
 """The stateless inner loops, one function a framer family; `framing.kernels.contract` says what they take and give.
 
-These are the plain Python reference. A faster twin has the same names and signatures, and the framers take their
-kernels from here alone, so that which of the two runs is decided in this file.
+Each is there in plain Python, the reference, and some have a compiled twin of the same name and signature, in
+`framing.kernels._native` (``native/``). The two give the same answers to everything; which of them runs is decided here
+and nowhere else: the twin where it was built, unless the environment has ``FRAMING_PURE=1`` when this is imported.
 """
 
 from __future__ import annotations
 
-from framing.kernels.decimals import split_content_length, split_decimal
+import os
+from importlib import import_module
+
 from framing.kernels.delimiters import split_delimited, split_marked
 from framing.kernels.found import split_found
-from framing.kernels.lengths import (
-    read_unsigned,
-    read_varint,
-    split_field,
-    split_fixed,
-    split_prefixed,
-    split_records,
-    split_varint,
-    varint_size,
-    write_varint,
-)
+from framing.kernels.lengths import read_unsigned, read_varint, varint_size, write_varint
 from framing.kernels.stuffing import fcs, split_cobs, split_hdlc, split_slip, stuff_cobs, stuff_hdlc, stuff_slip
 
 __all__ = [
+    "carry_for",
     "compiled",
     "fcs",
     "read_unsigned",
@@ -47,5 +41,30 @@ __all__ = [
     "write_varint",
 ]
 
-compiled = False
-"""Whether the compiled twin of the kernels runs. There is none yet: the reference does."""
+
+def _is_built() -> bool:
+    try:
+        import_module("framing.kernels._native")
+    except ImportError:
+        return False
+    return True
+
+
+compiled: bool = os.environ.get("FRAMING_PURE", "0") in ("", "0") and _is_built()
+"""Whether the compiled twin of the kernels runs."""
+
+if compiled:
+    from framing.kernels._native import (  # pyright: ignore[reportMissingModuleSource] -- it need not be built
+        carry_for,
+        split_content_length,
+        split_decimal,
+        split_field,
+        split_fixed,
+        split_prefixed,
+        split_records,
+        split_varint,
+    )
+else:
+    from framing.kernels.carry import carry_for
+    from framing.kernels.decimals import split_content_length, split_decimal
+    from framing.kernels.lengths import split_field, split_fixed, split_prefixed, split_records, split_varint

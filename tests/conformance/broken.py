@@ -217,8 +217,8 @@ class _Lenient(Decoder[bytes]):
     __slots__ = ()
 
     def feed_eof(self):
-        if len(self._held) <= 2 and self._error is None:
-            self._held.clear()
+        if self.buffered <= 2 and self._error is None:
+            self._carry.drop()
         return Decoder.feed_eof(self)
 
 
@@ -229,8 +229,7 @@ class _Silent(Decoder[bytes]):
 
     def feed_eof(self):
         if self._error is None:
-            self._held.clear()
-            self._memo = None
+            self._carry.drop()
         return Decoder.feed_eof(self)
 
 
@@ -490,7 +489,7 @@ class _Giving(Decoder[Any]):
         try:
             return Decoder.feed(self, data, limit)
         except DecodeError as error:
-            self._held = bytearray()
+            self._carry.drop()
             self._error = Violation(str(error), offset=error.offset or 0)
             raise
 

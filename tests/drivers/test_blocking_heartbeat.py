@@ -139,10 +139,10 @@ def test_a_receive_that_only_looks_sends_the_ping_that_is_due():
 def test_time_in_which_nobody_received_is_not_held_against_the_peer():
     service = Recorder()
     with blocking.Server(LOCAL, WIRE, service) as server:
-        with blocking.connect(server.address, WIRE, heartbeat=Heartbeat("ping", interval=0.1, timeout=0.2)) as one:
-            time.sleep(0.5)
+        with blocking.connect(server.address, WIRE, heartbeat=Heartbeat("ping", interval=0.1, timeout=0.5)) as one:
+            time.sleep(0.8)
             with pytest.raises(Timeout, match="receive again"):
-                one.receive(timeout=0.3)
+                one.receive(timeout=0.6)
             one.send("hello")
             assert one.receive(timeout=5) == "hello"
 

@@ -206,11 +206,14 @@ def test_bad_packets_are_told_with_their_sender_and_poison_nothing() -> None:
 
 
 def test_a_refused_packet_surfaces_as_connection_refused_and_the_endpoint_goes_on() -> None:
-    with socket.socket(type=socket.SOCK_DGRAM) as gone:
-        gone.bind(LOCAL)
-        address = gone.getsockname()
-    with datagram.connect(address, WIRE, timeout=2) as endpoint:
+    with socket.socket(type=socket.SOCK_DGRAM) as deaf:
+        # It holds the port, so that nobody else gets it, and hears itself alone.
+        deaf.bind(LOCAL)
+        address = deaf.getsockname()
+        deaf.connect(address)
+        endpoint = datagram.connect(address, WIRE, timeout=2)
         endpoint.send("is anybody there?")
+    with endpoint:
         with pytest.raises(ConnectionRefused, match=f"udp://127.0.0.1:{address[1]}") as caught:
             endpoint.receive()
         assert isinstance(caught.value, ConnectionRefusedError)
@@ -306,6 +309,9 @@ def test_who_cannot_be_reached_is_told_before_anything_is_sent(tmp_path: Path) -
             unix.send(1, f"unix:{tmp_path}/none")
         with pytest.raises(ConnectionFailed, match="resolved"):
             endpoint.send(1, ("nowhere.invalid", 1))
+        for call in (datagram.bind, datagram.connect):
+            with pytest.raises(ConnectionFailed, match="can be no host name"):
+                call(("x" * 70, 1), WIRE)
         with datagram.connect(endpoint.address, WIRE) as connected, pytest.raises(ValueError, match="alone"):
             connected.send(1, unix.address)
     with pytest.raises(ValueError, match="for streams"):
@@ -331,9 +337,29 @@ def test_a_stale_socket_file_is_replaced_and_a_live_one_refused(tmp_path: Path) 
         datagram.bind(f"unix:{path}", WIRE)
     assert not path.exists()
     path.write_text("no socket")
-    with pytest.raises(ConnectionFailed, match="already"):
+    with pytest.raises(ConnectionFailed, match="a file that is no socket is there"):
         datagram.bind(f"unix:{path}", WIRE)
     assert path.read_text() == "no socket"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX) as stream:
+        stream.bind(str(path))
+        stream.listen()
+        with pytest.raises(ConnectionFailed, match="already"):
+            datagram.bind(f"unix:{path}", WIRE)
+    assert path.exists()
+
+
+def test_closing_leaves_a_path_alone_that_somebody_else_has_taken_over(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    first = datagram.bind(f"unix:{path}", WIRE)
+    path.unlink()
+    with datagram.bind(f"unix:{path}", WIRE, timeout=2) as second:
+        first.close()
+        assert path.exists()
+        with datagram.connect(f"unix:{path}", WIRE) as client:
+            client.send("still here")
+            assert second.receive().message == "still here"
+    assert not path.exists()
 
 
 def test_a_taken_port_is_refused() -> None:
@@ -422,7 +448,7 @@ def test_packets_of_a_loop_may_be_bad_and_refused_too(run: Run) -> None:
                     await endpoint.receive()
                 assert caught.value.sender == Address("udp", *address)
                 assert (await endpoint.receive()).message == 1
-                stranger.close()
+                stranger.connect(address)  # from now on it hears itself alone
                 await endpoint.send(2)
                 with pytest.raises(ConnectionRefused):
                     await endpoint.receive()

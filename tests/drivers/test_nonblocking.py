@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import select
 import selectors
 import socket
 import ssl
@@ -347,6 +348,38 @@ def test_a_write_that_fails_behind_the_peers_end_is_raised_too() -> None:
         assert connection.interest == 0
 
 
+@pytest.mark.parametrize("kept", range(1, len(WIRE.encode([1]))))
+def test_a_reset_that_a_write_has_met_is_no_end_inside_a_frame(kept: int) -> None:
+    with tcp() as (connection, peer):
+        peer.sendall(WIRE.encode("whole") + WIRE.encode([1])[:kept])
+        peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        peer.close()
+        known = select.poll()
+        known.register(connection, 0)
+        assert known.poll(2000)  # the system knows of the reset, and tells it once: to the write
+        connection.send("x")
+        assert connection.broken
+        messages, raised = turns(connection)
+        assert messages == ["whole"]
+        assert [type(error) for error in raised] == [ConnectionReset]
+        with pytest.raises(ConnectionReset):
+            connection.handle(READ)
+
+
+@pytest.mark.parametrize("kept", range(1, len(WIRE.encode([1]))))
+def test_an_end_inside_a_frame_is_truncation_although_a_write_has_met_it_first(kept: int) -> None:
+    with joined() as (connection, peer):
+        peer.sendall(WIRE.encode("whole") + WIRE.encode([1])[:kept])
+        peer.close()
+        connection.send("x")
+        assert connection.broken
+        messages, raised = turns(connection)
+        assert messages == ["whole"]
+        assert [type(error) for error in raised] == [TruncatedFrame]
+        with pytest.raises(TruncatedFrame):
+            connection.handle(READ)
+
+
 @pytest.mark.parametrize("hiccup", [InterruptedError, BlockingIOError])
 def test_interruptions_lose_and_repeat_nothing(hiccup: type[Exception]) -> None:
     stream = WIRE.encode_many(["abc", "def"])
@@ -621,6 +654,188 @@ def test_a_peer_that_does_not_speak_tls_is_told_apart(contexts: Contexts) -> Non
         _, raised = turns(connection)
         assert ["shaking hands" in str(error) for error in raised] == [True]
         assert connection.interest == 0
+
+
+# --------------------------------------------------------------------------------------------- TLS in mid-stream
+
+
+TEXT = Wire(Lines(), Text())
+
+
+def turn(connection: Connection[Any], limit: int = 0) -> list[Any]:
+    """One turn, when there is something to do."""
+    events = ready(connection)
+    assert events
+    return connection.handle(events, limit=limit)
+
+
+def test_a_turn_can_be_limited_and_the_rest_is_pending() -> None:
+    with joined() as (connection, peer):
+        peer.sendall(WIRE.encode_many([1, 2, 3, 4]) + b"\0\0\0\1{")
+        peer.shutdown(socket.SHUT_WR)
+        assert turn(connection, limit=1) == [1]
+        assert turn(connection, limit=2) == [2, 3]
+        assert connection.pending
+        assert not connection.ended
+        connection.reading = False
+        assert not connection.pending
+        assert connection.handle(READ) == []
+        connection.reading = True
+        assert turn(connection) == [4]
+        with pytest.raises(DecodeError):
+            turn(connection)
+        with pytest.raises(ConnectionClosed):
+            turn(connection)
+        assert connection.ended
+
+
+def test_messages_beyond_the_limit_outlive_a_broken_socket() -> None:
+    sock = ScriptedSocket([WIRE.encode_many([1, 2, 3])], [ConnectionResetError(104, "reset")])
+    with Connection(sock, WIRE) as connection:
+        assert connection.handle(READ, limit=1) == [1]
+        connection.send("anything")
+        assert connection.broken
+        assert not connection.ended
+        assert connection.handle(READ) == [2, 3]
+        with pytest.raises(ConnectionReset):
+            connection.handle(READ)
+
+
+def test_tls_begins_in_mid_stream_behind_what_the_socket_has_not_taken_yet(contexts: Contexts) -> None:
+    near, far = socket.socketpair()
+    with Connection(near, TEXT) as asking, Connection(far, TEXT) as answering:
+        asking.send("STARTTLS")
+        assert turn(answering, limit=1) == ["STARTTLS"]
+        answering.send("x" * 900_000)
+        answering.send("go ahead")
+        assert answering.queued
+        plain = answering.queued
+        answering.start_tls(contexts[0], server_side=True)
+        answering.send("a secret")
+        assert answering.handshaking
+        assert answering.interest == WRITE  # what was sent before comes first, and nothing is read meanwhile
+        got: list[Any] = []
+        while len(got) < 2:
+            if answering.queued > len("a secret\n"):
+                assert answering.queued <= plain + 9
+                answering.handle(WRITE)
+            got += turn(asking, limit=1)
+        assert [len(line) for line in got] == [900_000, 8]
+        asking.start_tls(contexts[1], server_hostname="localhost")
+        asking.send("secret too")
+        heard: dict[Connection[Any], list[Any]] = {asking: [], answering: []}
+        drive(heard, lambda: heard[asking] and heard[answering])
+        assert heard == {asking: ["a secret"], answering: ["secret too"]}
+        with pytest.raises(FramingError, match="already"):
+            asking.start_tls(contexts[1], server_hostname="localhost")
+        with pytest.raises(FramingError, match="use close"):
+            asking.close_sending()
+
+
+@pytest.mark.parametrize("injected", [b"e", b"evil\n", b"evil\nev"])
+def test_plain_text_behind_the_agreement_fails_the_connection(contexts: Contexts, injected: bytes) -> None:
+    with joined(TEXT) as (connection, peer):
+        peer.sendall(b"go ahead\n" + injected)
+        assert turn(connection, limit=1) == ["go ahead"]
+        with pytest.raises(CorruptFrame, match="came in plain text") as caught:
+            connection.start_tls(contexts[1], server_hostname="localhost")
+        assert connection.state is State.FAILED
+        assert connection.error is caught.value
+        assert connection.interest == 0
+        assert peer.recv(100) == b""
+        for call in (lambda: connection.handle(READ), lambda: connection.send("x")):
+            with pytest.raises(FramingError):
+                call()
+
+
+def test_what_was_taken_all_at_once_is_no_agreement_to_tls(contexts: Contexts) -> None:
+    with joined(TEXT) as (connection, peer):
+        for chunk in (b"go ahead\n", b"go ahead\nevil\n"):
+            peer.sendall(chunk)
+            assert turn(connection)[0] == "go ahead"
+            with pytest.raises(FramingError, match=r"handle\(events, limit=1\)"):
+                connection.start_tls(contexts[1], server_hostname="localhost")
+        peer.sendall(b"unharmed\n")
+        assert turn(connection, limit=1) == ["unharmed"]
+        connection.start_tls(contexts[1], server_hostname="localhost")
+        assert connection.handshaking
+
+
+def test_an_upgrade_has_a_deadline(contexts: Contexts) -> None:
+    with joined(TEXT, handshake_timeout=0.05) as (connection, _):
+        assert connection.deadline is None
+        connection.start_tls(contexts[1], server_hostname="localhost")
+        assert connection.deadline is not None
+        assert 0 < connection.deadline - time.monotonic() <= 0.05
+        connection.expire()
+        while time.monotonic() < connection.deadline:
+            connection.handle(READ)
+        with pytest.raises(Timeout, match=r"shaking hands .* not done in 0\.05 s"):
+            connection.expire()
+        assert connection.state is State.FAILED
+        assert connection.interest == 0
+        with pytest.raises(Timeout):
+            connection.handle(READ)
+
+
+def test_a_handshake_from_the_beginning_has_the_same_deadline(contexts: Contexts) -> None:
+    near, far = socket.socketpair()
+    near.setblocking(False)
+    secure = contexts[1].wrap_socket(near, server_hostname="localhost", do_handshake_on_connect=False)
+    with far, Connection(secure, TEXT, handshake_timeout=0.01) as connection:
+        assert connection.deadline is not None
+        connection.handle(WRITE)
+        time.sleep(0.02)
+        with pytest.raises(Timeout, match="shaking hands"):
+            connection.expire()
+    with pytest.raises(ValueError, match="handshake_timeout"):
+        Connection(near, TEXT, handshake_timeout=0)
+
+
+def test_options_that_do_not_fit_change_nothing(contexts: Contexts) -> None:
+    with joined(TEXT) as (connection, peer):
+        for context, options in (
+            (contexts[0], {}),
+            (contexts[1], {}),
+            (contexts[1], {"server_side": True}),
+            (contexts[0], {"server_side": True, "server_hostname": "localhost"}),
+            (contexts[1], {"server_hostname": ".example"}),
+            (contexts[1], {"server_hostname": "nul\0"}),
+        ):
+            with pytest.raises(ValueError, match="server"):
+                connection.start_tls(context, **options)
+        peer.sendall(b"unharmed\n")
+        assert turn(connection) == ["unharmed"]
+
+
+def test_behind_the_end_there_is_no_upgrade(contexts: Contexts) -> None:
+    with joined(TEXT) as (connection, peer):
+        peer.shutdown(socket.SHUT_WR)
+        with pytest.raises(ConnectionClosed):
+            turn(connection)
+        with pytest.raises(ConnectionClosed):
+            connection.start_tls(contexts[1], server_hostname="localhost")
+        connection.send("still here")
+        assert peer.recv(100) == b"still here\n"
+
+
+def test_a_peer_that_vanishes_before_the_handshake_is_told(contexts: Contexts) -> None:
+    with tcp(TEXT) as (connection, peer):
+        connection.start_tls(contexts[0], server_side=True)
+        peer.close()
+        _, raised = turns(connection)
+        assert [type(error) for error in raised] == [ConnectionReset]
+        assert connection.broken
+
+
+def test_a_connection_closed_before_its_handshake_says_the_end(contexts: Contexts) -> None:
+    with joined(TEXT) as (connection, peer):
+        connection.send("go ahead")
+        connection.start_tls(contexts[0], server_side=True)
+        connection.send("never to be read by anybody")
+        connection.close()
+        assert peer.recv(100) == b"go ahead\n"
+        assert peer.recv(100) == b""
 
 
 # ------------------------------------------------------------------------------------------------- the whole

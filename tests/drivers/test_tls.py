@@ -31,6 +31,7 @@ from framing import (
 from framing.channel import State
 from framing.drivers import blocking
 from framing.drivers.address import Address
+from framing.drivers.service import UpgradablePeer
 from framing.drivers.tls import client_tls, server_tls
 
 WIRE = Wire.parse("u32+json")
@@ -406,7 +407,7 @@ class Upgrading(Echo):
         self.got.append(message)
         if message == "STARTTLS":
             peer.send("go ahead")
-            assert isinstance(peer, blocking.UpgradablePeer)
+            assert isinstance(peer, UpgradablePeer)
             peer.start_tls(self.context)
         else:
             peer.send(message.upper())

@@ -28,12 +28,16 @@ pytestmark = pytest.mark.skipif(
 
 PROGRAM = textwrap.dedent(
     """
-    import os, sys, threading, time
+    import os, ssl, sys, threading, time
     from framing import Wire
-    from framing.drivers import {driver}
+    from framing.drivers import aio, blocking, selector
     from framing.drivers.workers import run_workers
 
     wire = Wire.parse("u32+json")
+    context, address = None, "tcp://127.0.0.1:0"
+    if {certificate!r}:
+        context, address = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), "tls://127.0.0.1:0"
+        context.load_cert_chain({certificate!r})
 
     class Pid:
         def received(self, peer, message):
@@ -44,17 +48,20 @@ PROGRAM = textwrap.dedent(
             peer.send(os.getpid())
 
     def make(address):
-        return {driver}.Server(address, wire, Pid(), reuse_port=True, drain_timeout={drain})
+        return {server}(address, wire, Pid(), ssl_context=context, reuse_port=True, drain_timeout={drain})
 
-    outcome = run_workers({count}, "tcp://127.0.0.1:0", make, grace={grace}, ready=lambda a: print(a, flush=True))
+    outcome = run_workers({count}, address, make, grace={grace}, ready=lambda a: print(a, flush=True))
     print(sorted(outcome.exits), outcome.signal, threading.active_count(), flush=True)
     """
 )
 
 
+every_server = pytest.mark.parametrize("server", ["blocking.Server", "selector.Server", "aio.StandaloneServer"])
+
+
 @contextlib.contextmanager
-def running(count=2, driver="blocking", grace=5.0, drain=1.0):
-    program = PROGRAM.format(count=count, driver=driver, grace=grace, drain=drain)
+def running(server="blocking.Server", grace=5.0, drain=1.0, certificate=""):
+    program = PROGRAM.format(count=2, server=server, grace=grace, drain=drain, certificate=str(certificate))
     # A session of its own: Ctrl-C goes to the whole group, as a terminal sends it.
     with subprocess.Popen(
         [sys.executable, "-c", program],
@@ -71,19 +78,19 @@ def running(count=2, driver="blocking", grace=5.0, drain=1.0):
                 os.killpg(process.pid, signal.SIGKILL)
 
 
-def ask(address, message=0):
-    with blocking.connect(address, WIRE, timeout=5) as connection:
+def ask(address, message=0, **options):
+    with blocking.connect(address, WIRE, timeout=5, **options) as connection:
         connection.send(message)
         return connection.receive()
 
 
-def both(address):
+def both(address, **options):
     """The processes behind ``address``; the system spreads connections by chance, so it takes some."""
     pids: set[int] = set()
     end = time.monotonic() + 5
     while len(pids) < 2:
         assert time.monotonic() < end
-        pids.add(ask(address))
+        pids.add(ask(address, **options))
     return pids
 
 
@@ -104,9 +111,9 @@ def gone(pid):
     return False
 
 
-@pytest.mark.parametrize("driver", ["blocking", "selector"])
-def test_workers_share_one_port_and_end_by_sigterm(driver):
-    with running(driver=driver) as (process, address):
+@every_server
+def test_workers_share_one_port_and_end_by_sigterm(server):
+    with running(server) as (process, address):
         assert not address.endswith(":0")
         pids = both(address)
         assert process.pid not in pids
@@ -116,12 +123,25 @@ def test_workers_share_one_port_and_end_by_sigterm(driver):
         assert all(gone(pid) for pid in pids)
 
 
-def test_ctrl_c_reaches_all_and_ends_without_a_traceback():
-    with running() as (process, address):
+@every_server
+def test_ctrl_c_reaches_all_and_ends_without_a_traceback(server):
+    with running(server) as (process, address):
         both(address)
         os.killpg(process.pid, signal.SIGINT)
         out, err = process.communicate(timeout=10)
         assert (out, err) == (f"[0, 0] {signal.SIGINT.value} 1\n", "")
+
+
+@every_server
+def test_workers_share_a_certificate_and_a_port(server, authority, contexts, tmp_path):
+    certificate = tmp_path / "both.pem"
+    authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem.write_to_path(certificate)
+    with running(server, certificate=certificate) as (process, address):
+        assert address.startswith("tls://")
+        both(address, ssl_context=contexts[1])
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=10)
+        assert (out, err) == (f"[0, 0] {signal.SIGTERM.value} 1\n", "")
 
 
 def test_one_that_dies_is_logged_and_the_others_go_on():
@@ -159,7 +179,7 @@ def test_workers_do_not_outlive_a_parent_that_is_killed():
 
 
 def test_one_that_cannot_start_stops_all():
-    program = PROGRAM.format(count=3, driver="blocking", grace=5, drain=1).replace(
+    program = PROGRAM.format(count=3, server="blocking.Server", grace=5, drain=1, certificate="").replace(
         "def make(address):", "def make(address):\n    raise ZeroDivisionError"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=20, check=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import random
 import re
@@ -11,7 +10,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -21,9 +19,10 @@ from typing import Any, TypeVar
 import pytest
 
 from framing import Wire
-from framing.drivers import aio, blocking, selector
+from framing.drivers import blocking
 from framing.drivers.service import Service
 from protocols.echo import Echo
+from tests.drivers.every.registry import SERVERS
 
 T = TypeVar("T")
 
@@ -172,61 +171,28 @@ def said(command: Sequence[str], stdin: bytes = b"", **options: Any) -> bytes:
     return done.stdout
 
 
-@contextmanager
-def _threads(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
-    with blocking.Server((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
-        yield server.address.port
-
-
-@contextmanager
-def _selector(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
-    with selector.Server((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
-        thread = threading.Thread(target=server.run)
-        thread.start()
-        try:
-            yield server.address.port
-        finally:
-            server.stop()
-            thread.join()
-
-
-@contextmanager
-def _asyncio(wire: Wire[Any], service: Service[Any]) -> Iterator[int]:
-    servers: list[aio.Server[Any]] = []
-
-    async def main() -> None:
-        async with aio.serve((LOOPBACK, 0), wire, service, drain_timeout=1) as server:
-            servers.append(server)
-            await server.run()
-
-    thread = threading.Thread(target=asyncio.run, args=(main(),))
-    thread.start()
-    (server,) = wait_until(lambda: list(servers), "asyncio listens")
-    try:
-        yield server.address.port
-    finally:
-        server.stop()
-        thread.join()
-
-
-DRIVERS = {"threads": _threads, "selector": _selector, "asyncio": _asyncio}
-"""Every server driver: how it is started, in this process, until the end of a block that is given its port."""
-
-every_driver = pytest.mark.parametrize("driver", DRIVERS)
+every_driver = pytest.mark.parametrize("driver", SERVERS)
 """For the tests in which their client meets our server."""
+
+
+@contextmanager
+def _ours(spec: str, driver: str, service: Service[Any]) -> Iterator[int]:
+    """Run ``service`` with the server driver of that name; the port."""
+    with SERVERS[driver]((LOOPBACK, 0), Wire.parse(spec), service, drain_timeout=1) as server:
+        yield server.address.port
 
 
 def our_echo(spec: str, driver: str) -> AbstractContextManager[int]:
     """The port of an echo server of ours."""
-    return DRIVERS[driver](Wire.parse(spec), Echo())
+    return _ours(spec, driver, Echo())
 
 
 @contextmanager
-def framing_echo(spec: str) -> Iterator[int]:
+def framing_echo(spec: str, *options: str, listen: str = f"tcp://{LOOPBACK}:0") -> Iterator[int]:
     """The port of ``framing-echo serve``, in a process of its own."""
-    command = [sys.executable, "-m", "protocols.echo", "serve", "--listen", f"tcp://{LOOPBACK}:0", "--wire", spec]
+    command = [sys.executable, "-m", "protocols.echo", "serve", "--listen", listen, "--wire", spec, *options]
     with directory() as place, started(command, place / "log", cwd=ROOT):
-        yield int(announced(place / "log", r"echo at tcp://[\d.]+:(\d+)")[1])
+        yield int(announced(place / "log", r"echo at \w+://[\d.]+:(\d+)")[1])
 
 
 class Recorder:
@@ -247,7 +213,7 @@ class Recorder:
 def our_recorder(spec: str, driver: str) -> Iterator[tuple[int, Recorder]]:
     """The port of a server of ours, and what it received."""
     recorder = Recorder()
-    with DRIVERS[driver](Wire.parse(spec), recorder) as port:
+    with _ours(spec, driver, recorder) as port:
         yield port, recorder
 
 

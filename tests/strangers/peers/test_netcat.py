@@ -32,9 +32,9 @@ TEXTS = ["hello", "", "naïve ☃ 🙂", "tab\there", *(str(number) * 20 for num
 STREAM = "".join(f"{text}\n" for text in TEXTS).encode()
 
 
-@pytest.fixture(scope="module")
-def echo() -> Iterator[int]:
-    with framing_echo("lines+text") as port:
+@pytest.fixture(scope="module", params=["selector", "threads", "asyncio"])
+def echo(request: pytest.FixtureRequest) -> Iterator[int]:
+    with framing_echo("lines+text", "--driver", request.param) as port:
         yield port
 
 
@@ -63,6 +63,20 @@ def test_line_without_its_end_is_answered_by_nobody_and_told_to_the_service(driv
 def test_bytes_that_are_no_text_are_refused_and_end_that_connection_alone(echo):
     assert said(nc("-N", LOOPBACK, str(echo)), b"good\nb\xffd\nnever\n") == b"good\n"
     assert said(nc("-N", LOOPBACK, str(echo)), b"good\n") == b"good\n"
+
+
+def test_packets_that_nc_sends_are_answered():
+    with (
+        framing_echo("lines+text", listen=f"udp://{LOOPBACK}:0") as port,
+        piped(nc("-u", LOOPBACK, str(port))) as process,
+    ):
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for text in TEXTS[:100]:
+            if text:
+                process.stdin.write(f"{text}\n".encode())  # the line's end is a part of what is in the packet
+                process.stdin.flush()
+                assert process.stdout.readline().decode() == f"{text}\n"
 
 
 def test_our_client_talks_to_a_listening_nc():

@@ -35,9 +35,10 @@ def type_in(process: subprocess.Popen[bytes], data: bytes) -> None:
     process.stdin.flush()
 
 
+@pytest.mark.parametrize("driver", ["selector", "threads", "asyncio"])
 @pytest.mark.parametrize("spec", ["lines+text", "crlf+text"])
-def test_lines_typed_into_telnet_are_answered(spec):
-    with framing_echo(spec) as port, telnet(port) as process:
+def test_lines_typed_into_telnet_are_answered(spec, driver):
+    with framing_echo(spec, "--driver", driver) as port, telnet(port) as process:
         assert process.stdout is not None
         for text in TEXTS:
             type_in(process, f"{text}\n".encode())

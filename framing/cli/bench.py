@@ -1,0 +1,241 @@
+"""``framing bench``: what a wire of your own costs here, for a message of your own, beside what it costs at the least.
+
+The least is twofold. The *floor* is what making the bytes objects costs, and nothing else: ``b"".join`` of the payloads for
+encoding, ``struct.unpack`` at places known beforehand, which is a compiled loop, for decoding. And the codec (with the
+layers, where there are any) is timed alone, on one payload after the other.
+
+All take turns, round after round, in CPU time of this process; what is shown is the median of the rounds. No socket is
+involved.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import statistics
+import struct
+import sys
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich import box
+from rich.table import Table
+from rich.text import Text as Styled
+
+import framing as package
+from framing.cli.parameters import read_wire
+from framing.cli.screen import Console
+from framing.codecs import Raw, Text
+from framing.errors import EncodeError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from framing.wire import Wire
+
+__all__ = ["Figure", "bench", "measure"]
+
+CHUNKS = {"64 KiB chunks": 1 << 16, "1,400 B chunks": 1400}
+"""A read of a busy connection, and a packet of a network."""
+
+STREAM_BYTES = 1 << 20
+MOST_MESSAGES = 10_000
+LEAST_MESSAGES = 4
+ROUNDS = 5
+"""The fewest rounds, however long they take."""
+
+TURNS = 60
+"""One contender's turn takes about this part of all the time, at the most."""
+
+WIRE, FLOOR = "wire", "floor"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """Nanoseconds of CPU time a message; for the wire also how often that is what it is held against, all together."""
+
+    what: str
+    name: str
+    ns: float
+    ratio: float | None = None
+
+
+def read_message(wire: Wire[Any], text: str | None) -> Any:
+    """What ``text`` stands for: JSON where the wire has a codec for objects; text, or its bytes, where it has none."""
+    if isinstance(wire.codec, Raw):
+        return ("hello, world" if text is None else text).encode("utf-8", "surrogateescape")
+    if isinstance(wire.codec, Text):
+        return "hello, world" if text is None else text
+    if text is None:
+        return {"id": 17, "user": "alice", "tags": ["new", "vip"], "score": 0.5}
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"--message: this is no JSON: {error} (text is written '\"so\"')") from None
+    except RecursionError:
+        raise click.UsageError("--message: this is nested too deeply") from None
+
+
+def read_seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
+    """A number of seconds: click's ranges let "nan" pass."""
+    if math.isnan(value):
+        raise click.BadParameter("nan is no time", ctx, param)
+    return value
+
+
+def measure(wire: Wire[Any], message: Any, seconds: float) -> list[Figure]:
+    """The figures of ``wire`` for ``message``, after ``seconds`` of measuring or a little more.
+
+    Raises `framing.EncodeError` where the wire cannot carry it, and `framing.DecodeError` where it does not take it back.
+    """
+    begin = time.perf_counter()
+    frame = wire.encode(message)
+    wire.decoder().feed(frame)
+    once = time.perf_counter() - begin
+    count = min(MOST_MESSAGES, STREAM_BYTES // len(frame), int(seconds / TURNS / once))
+    count = max(count, LEAST_MESSAGES)
+    payload = wire.payload(message)
+    cases = {"encode": _encoding(wire, message, payload, count)}
+    for name, size in CHUNKS.items():
+        cases[f"decode, {name}"] = _decoding(wire, frame, payload, count, size)
+    return _figures(_interleaved(cases, count, seconds))
+
+
+Contenders = dict[str, "Callable[[], object]"]
+"""By name: the wire, then what it is held against."""
+
+
+def _alone(wire: Wire[Any]) -> tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]] | None:
+    """What a payload goes through besides the framer, and what it is called; None where that is nothing."""
+    if wire.layers:
+        return "layers and codec", wire.payload, wire.opener()
+    if isinstance(wire.codec, Raw):
+        return None
+    return "codec", wire.codec.encode, wire.codec.decode
+
+
+def _encoding(wire: Wire[Any], message: Any, payload: bytes, count: int) -> Contenders:
+    messages, payloads = [message] * count, [payload] * count
+    made: Contenders = {WIRE: lambda: wire.encode_many(messages), FLOOR: lambda: b"".join(payloads)}
+    alone = _alone(wire)
+    if alone is not None:
+        name, encode, _ = alone
+        made[name] = lambda: deque(map(encode, messages), maxlen=0)
+    return made
+
+
+def _decoding(wire: Wire[Any], frame: bytes, payload: bytes, count: int, size: int) -> Contenders:
+    stream = frame * count
+    chunks = [stream[at : at + size] for at in range(0, len(stream), size)]
+    width = min(len(payload), len(frame))
+    code = f"{width}s{len(frame) - width}x"
+    each = max(1, size // len(frame))
+    sizes = [each] * (count // each) + [count % each] * (count % each > 0)
+    structs = {batch: struct.Struct(code * batch) for batch in set(sizes)}
+    batches = [(structs[batch].unpack_from, each * len(frame) * index) for index, batch in enumerate(sizes)]
+
+    def make() -> None:
+        for objects, at in batches:
+            objects(stream, at)
+
+    made: Contenders = {WIRE: lambda: deque(map(wire.decoder().feed, chunks), maxlen=0), FLOOR: make}
+    alone = _alone(wire)
+    if alone is not None:
+        name, _, decode = alone
+        payloads = [payload] * count
+        made[name] = lambda: deque(map(decode, payloads), maxlen=0)
+    return made
+
+
+def _interleaved(cases: Mapping[str, Contenders], count: int, seconds: float) -> dict[str, dict[str, list[float]]]:
+    samples: dict[str, dict[str, list[float]]] = {what: {name: [] for name in case} for what, case in cases.items()}
+    for case in cases.values():
+        for contender in case.values():
+            contender()
+    until = time.perf_counter() + seconds
+    rounds = 0
+    while rounds < ROUNDS or time.perf_counter() < until:
+        for what, case in cases.items():
+            for name, contender in case.items():
+                begin = time.process_time_ns()
+                contender()
+                samples[what][name].append((time.process_time_ns() - begin) / count)
+        rounds += 1
+    return samples
+
+
+def _figures(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Figure]:
+    """The wire's ratio is the median of the rounds' ratios: what disturbed a round has disturbed all of it."""
+    found: list[Figure] = []
+    for what, case in samples.items():
+        least = [sum(parts) for parts in zip(*(case[name] for name in case if name != WIRE), strict=True)]
+        ratios = [ours / bare if bare else float("inf") for ours, bare in zip(case[WIRE], least, strict=True)]
+        for name, values in case.items():
+            found.append(
+                Figure(what, name, statistics.median(values), statistics.median(ratios) if name == WIRE else None)
+            )
+    return found
+
+
+@click.command()
+@click.argument("wire", callback=read_wire, metavar="SPEC")
+@click.option(
+    "--message",
+    "text",
+    metavar="MESSAGE",
+    help="JSON where the wire has a codec for objects, else plain text. Without it, a small one is made up.",
+)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(0.1, 600),
+    callback=read_seconds,
+    default=3.0,
+    show_default=True,
+    metavar="S",
+    help="How long to measure.",
+)
+def bench(wire: Wire[Any], text: str | None, seconds: float) -> None:
+    """Measure what the wire SPEC costs for one message: encoded and decoded, beside the least that it could cost."""
+    message = read_message(wire, text)
+    try:
+        size = len(wire.encode(message))
+    except EncodeError as error:
+        raise click.UsageError(f"--message: the wire {wire} cannot carry it: {error}") from error
+    show(Console(file=sys.stdout, highlight=False), measure(wire, message, seconds), str(wire), size)
+
+
+def show(console: Console, figures: Sequence[Figure], wire: str, size: int) -> None:
+    """Print the table, and what was measured with what."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("", no_wrap=True)
+    for title in ("ns a message", "messages/s", "MB/s", "ratio"):
+        table.add_column(title, justify="right", no_wrap=True)
+    for figure in figures:
+        if figure.name == WIRE:
+            if table.row_count:
+                table.add_row()
+            name, style = Styled(figure.what), "bold"
+        else:
+            name, style = Styled(f"  the {figure.name} alone"), "dim"
+        ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+        rate = 1e9 / figure.ns if figure.ns else float("inf")
+        speed = f"{rate * size / 1e6:,.0f}" if figure.name == WIRE else ""
+        table.add_row(name, f"{figure.ns:,.0f}", f"{rate:,.0f}", speed, ratio, style=style)
+    console.print()
+    console.print(Styled.assemble((f"Wire {wire}", "bold"), f", a message that is {size} bytes on the wire."))
+    console.print()
+    console.print(table)
+    kernels = "compiled kernels" if package.compiled else "plain Python kernels"
+    console.print()
+    console.print(
+        Styled(
+            f"ratio: to the floor (making the bytes objects) and the codec, together. CPU time, medians. "
+            f"framing {package.__version__}, {kernels}, {platform.python_implementation()} {platform.python_version()}.",
+            "dim",
+        )
+    )
+    console.print()

@@ -1,0 +1,222 @@
+"""The compiled carry behaves as the reference does, under a decoder, whatever is done to it in whatever order."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from framing import DecodeError, FixedSize, Framer, FramingError, LengthField, LengthPrefixed, Netstring, VarintPrefixed
+from framing.framers import Decoder
+from framing.kernels import carry_for
+from framing.kernels.carry import LENT_BYTES, Carry
+from framing.testing.runs import describe
+from tests.conformance.registry import FRAMERS
+from tests.kernels.test_twins import needs_twin
+from tests.kernels.twins import SPLITTERS
+
+try:
+    from framing.kernels import _native
+except ImportError:
+    _native = None
+
+REFERENCES = {twin.name: twin.reference for twin in SPLITTERS}
+LARGE = [
+    LengthPrefixed(4),
+    LengthPrefixed(8, "little", max_frame=(1 << 63) - 1),
+    VarintPrefixed(),
+    LengthField(4, offset=1, trailer=b"\xfe"),
+    Netstring(),
+    FixedSize(70_000),
+]
+
+
+def refuse(payload: bytes) -> bytes:
+    """An unwrap that refuses some payloads: those of an odd first byte, and the empty one."""
+    if not payload or payload[0] % 2:
+        raise DecodeError("it is odd")
+    return payload
+
+
+def pair(framer: Framer, refusing: bool) -> tuple[Decoder[bytes], Decoder[bytes]]:
+    """A decoder with the compiled carry and kernel, where there are such, and one with the references."""
+    unwrap = refuse if refusing else None
+    compiled, reference = Decoder(framer, unwrap), Decoder(framer, unwrap)
+    split = reference._split
+    if isinstance(split, partial) and split.func.__name__ in REFERENCES:
+        name = split.func.__name__
+        compiled._split = partial(getattr(_native, name), *split.args)
+        reference._split = partial(REFERENCES[name], *split.args)
+    compiled._carry = _native.carry_for(compiled._split)
+    reference._carry = Carry(reference._split)
+    return compiled, reference
+
+
+def observed(decoder: Decoder[bytes]) -> tuple[Any, ...]:
+    error = describe(decoder.error) if decoder.error is not None else None
+    return decoder.buffered, decoder.unconsumed, decoder.pending, decoder.inside, decoder.skipped, error
+
+
+def attempt(function: Any, *arguments: Any) -> Any:
+    try:
+        got = function(*arguments)
+    except (FramingError, ValueError) as error:
+        return describe(error)
+    assert all(type(payload) is bytes for payload in got)
+    return got
+
+
+def read(decoder: Decoder[bytes], chunk: bytes) -> Any:
+    """Receive a chunk into the lent buffers; what came of it, and of the bytes behind an error."""
+    results = []
+    while chunk:
+        try:
+            lent = decoder.get_buffer()
+        except FramingError as error:
+            return [*results, describe(error)]
+        part, chunk = chunk[: len(lent)], chunk[len(lent) :]
+        lent[: len(part)] = part
+        results.append(attempt(decoder.buffer_updated, len(part)))
+    # How much was lent each time is the carry's own business.
+    return [payload for result in results for payload in result]
+
+
+def steps(data: st.DataObject, stream: bytes, most: int) -> list[tuple[str, bytes, int]]:
+    made = []
+    at = 0
+    while at < len(stream):
+        size = data.draw(st.integers(0, most) | st.just(1))
+        how = data.draw(st.sampled_from(["feed", "feed", "bytearray", "memoryview", "strided", "read", "limit", "empty"]))
+        chunk = b"" if how == "empty" else stream[at : at + size]
+        made.append((how, chunk, data.draw(st.integers(1, 3)) if how == "limit" else 0))
+        at += len(chunk)
+    return made
+
+
+def given_as(how: str, chunk: bytes) -> Any:
+    if how == "bytearray":
+        return bytearray(chunk)
+    if how == "memoryview":
+        return memoryview(chunk)
+    if how == "strided":
+        return memoryview(bytes(byte for byte in chunk for _ in range(2)))[::2]
+    return chunk
+
+
+def hold(framer: Framer, refusing: bool, plan: list[tuple[str, bytes, int]]) -> None:
+    compiled, reference = pair(framer, refusing)
+    for how, chunk, limit in plan:
+        if how == "read":
+            assert read(compiled, chunk) == read(reference, chunk)
+        else:
+            expected = attempt(reference.feed, given_as(how, chunk), limit)
+            assert attempt(compiled.feed, given_as(how, chunk), limit) == expected
+        assert observed(compiled) == observed(reference)
+    for _ in range(4):
+        assert attempt(compiled.feed_eof) == attempt(reference.feed_eof)
+        assert observed(compiled) == observed(reference)
+
+
+@needs_twin
+@pytest.mark.parametrize("framer", FRAMERS, ids=repr)
+def test_what_is_done_to_a_compiled_decoder_comes_to_what_the_reference_makes_of_it(framer: Framer) -> None:
+    @settings(deadline=None, max_examples=40)
+    @given(st.data())
+    def held(data: st.DataObject) -> None:
+        frames = []
+        for payload in data.draw(st.lists(st.binary(max_size=12) | st.binary(min_size=60, max_size=80), max_size=5)):
+            try:
+                frames.append(framer.encode(payload))
+            except FramingError:
+                frames.append(payload[:10])
+        stream = b"".join(frames) + data.draw(st.binary(max_size=8))
+        hold(framer, data.draw(st.booleans()), steps(data, stream, 30))
+
+    held()
+
+
+@needs_twin
+@pytest.mark.parametrize("framer", LARGE, ids=repr)
+def test_large_frames_land_where_the_reference_has_them(framer: Framer) -> None:
+    @settings(deadline=None, max_examples=25)
+    @given(st.data())
+    def held(data: st.DataObject) -> None:
+        frames = []
+        for size in data.draw(st.lists(st.sampled_from([3, 4095, 5000, 65_536, 66_000, 140_000]), min_size=1, max_size=3)):
+            payload = bytes([data.draw(st.integers(0, 3))]) * size
+            if isinstance(framer, LengthField):
+                payload = b"\x02" + (size + 1).to_bytes(4) + payload + data.draw(st.sampled_from([b"\xfe", b"\xff"]))
+                frames.append(payload)
+            else:
+                frames.append(framer.encode(payload[:70_000].ljust(70_000)) if isinstance(framer, FixedSize) else framer.encode(payload))
+        if isinstance(framer, Netstring) and data.draw(st.booleans()):
+            frames[-1] = frames[-1][:-1] + b";"
+        tail = data.draw(st.sampled_from([b"", b"\x7f" * 8, b"\x00\x01"]))
+        hold(framer, data.draw(st.booleans()), steps(data, b"".join(frames) + tail, 70_000))
+
+    held()
+
+
+@needs_twin
+def test_a_kernel_that_is_not_compiled_gets_the_carry_that_is_not() -> None:
+    assert type(_native.carry_for(FRAMERS[0].splitter())).__name__ == "Carry"
+    assert type(_native.carry_for(lambda *_: None)) is Carry
+    assert type(_native.carry_for(partial(print, 1))) is Carry
+    kernel = _native.split_prefixed
+    assert type(_native.carry_for(partial(kernel, 4, "big", 0, 0, 1 << 20))) is not Carry
+    for odd in (
+        partial(kernel),
+        partial(kernel, 4, "big", 0, 0, 1 << 70),
+        partial(kernel, 4, "big", 0, 0, 1, 2),
+        partial(kernel, 4, "big", 0, 0, 9, data=b""),
+    ):
+        assert type(_native.carry_for(odd)) is Carry
+
+
+@pytest.fixture(params=["reference", pytest.param("compiled", marks=needs_twin)])
+def carry(request: pytest.FixtureRequest) -> Any:
+    """A carry of u32 frames, each of the two."""
+    split = LengthPrefixed(4).splitter()
+    return Carry(split) if request.param == "reference" else _native.carry_for(partial(_native.split_prefixed, *split.args))
+
+
+def test_a_view_that_was_kept_is_not_written_over(carry: Any) -> None:
+    carry.take((200_000).to_bytes(4) + bytes(150_000))
+    view = carry.lend()
+    kept = view[:10]
+    view.release()
+    carry.fill(0)
+    with pytest.raises(BufferError):
+        carry.take(bytes(60_000))
+    kept.release()
+    assert [len(payload) for payload in carry.take(bytes(60_000))] == [200_000]
+
+
+def test_room_is_lent_for_what_is_needed_and_no_more(carry: Any) -> None:
+    carry.take((100_000).to_bytes(4))
+    with carry.lend() as view:
+        assert 0 < len(view) <= 100_000
+        assert len(view) >= LENT_BYTES
+        size = len(view)
+        view[:5] = b"hello"
+    carry.fill(5)
+    assert (carry.buffered, carry.held()[4:]) == (9, b"hello")
+    with carry.lend() as view:
+        assert len(view) <= max(size, 100_000)
+    with pytest.raises(ValueError, match="lent"):
+        carry.fill(1 << 20)
+
+
+@pytest.mark.parametrize("wrong", ["text", 5, None, [1]])
+def test_a_chunk_is_bytes_like(carry: Any, wrong: Any) -> None:
+    with pytest.raises(TypeError, match="bytes-like object is required"):
+        carry.take(wrong)
+
+
+def test_the_carry_of_a_framer_is_the_chosen_one() -> None:
+    import framing
+
+    assert (type(carry_for(LengthPrefixed(4).splitter())) is not Carry) == framing.compiled

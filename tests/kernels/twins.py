@@ -1,0 +1,161 @@
+"""The table of compiled twins: each with its reference, its options, and what its streams are made of.
+
+Whoever writes a twin adds it to `SPLITTERS` (the kernels of `framing.kernels.contract`) or to `FUNCTIONS` (all others);
+`test_twins`, the sanitizer's run and the fuzzer take it from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from hypothesis import strategies as st
+
+from framing.kernels import decimals, lengths
+
+__all__ = ["FUNCTIONS", "SPLITTERS", "Function", "Splitter"]
+
+Options = tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Splitter:
+    """A kernel that finds payloads; its twin has the same name."""
+
+    reference: Callable[..., Any]
+    options: st.SearchStrategy[Options]
+    frame: Callable[[Options, bytes], bytes]
+    """A frame of a payload under these options; it need not be right, only near to it."""
+    tokens: tuple[bytes, ...] = ()
+    """Bytes that mean something."""
+    memos: st.SearchStrategy[Any] = field(default_factory=st.none)
+    """Memos beside those that the kernel itself gives; none of them may make the reference hang."""
+
+    @property
+    def name(self) -> str:
+        return self.reference.__name__
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """Any other function with a twin; ``arguments`` are tuples."""
+
+    reference: Callable[..., Any]
+    arguments: st.SearchStrategy[tuple[Any, ...]]
+
+    @property
+    def name(self) -> str:
+        return self.reference.__name__
+
+
+WIDTHS = st.integers(1, 8) | st.sampled_from([9, 20, True])  # 0 and less never come to an end
+ORDERS = st.sampled_from(["big", "little"])
+LIMITS = st.integers(0, 40) | st.sampled_from([0, 1, 127, 128, 1 << 20, (1 << 31) - 1, (1 << 63) - 1, 1 << 63, 1 << 80])
+SMALL = st.integers(0, 12) | st.sampled_from([1 << 63, 1 << 70])
+
+
+def _number(value: int, width: int, order: Any) -> bytes:
+    return (value % (1 << 8 * width)).to_bytes(width, order) if width > 0 else b""
+
+
+def _prefixed(options: Options, payload: bytes) -> bytes:
+    width, order, counted = options[:3]
+    return _number(len(payload) + counted, width, order) + payload
+
+
+def _varint(options: Options, payload: bytes) -> bytes:
+    return lengths.write_varint(len(payload)) + payload
+
+
+def _field(options: Options, payload: bytes) -> bytes:
+    width, order, offset, adjust, prefix, trailer = options[:6]
+    size = max(0, len(payload) + len(trailer) - adjust)
+    number = _number(size, width, order) if width else lengths.write_varint(size)
+    return prefix + b"h" * (offset - len(prefix)) + number + payload + trailer
+
+
+def _fragments(options: Options, payload: bytes) -> bytes:
+    """Several, where the payload is long enough to have a fragment for each of its first bytes."""
+    parts = [payload[:1], payload[1:4], payload[4:]] if payload[:1] < b"P" else [payload]
+    heads = [len(part) for part in parts]
+    heads[-1] |= 0x8000_0000
+    return b"".join(head.to_bytes(4, "big") + part for head, part in zip(heads, parts, strict=True))
+
+
+def _decimal(options: Options, payload: bytes) -> bytes:
+    return b"%d%b%b%b" % (len(payload), options[0], payload, options[1])
+
+
+def _content_length(options: Options, payload: bytes) -> bytes:
+    return b"Content-Length: %d\r\n\r\n%b" % (len(payload), payload)
+
+
+_fields = st.tuples(
+    st.integers(0, 8) | st.just(11),
+    ORDERS,
+    st.integers(0, 6),
+    st.integers(-12, 12) | st.sampled_from([-(1 << 31), 1 << 31, 1 << 63, -(1 << 63)]),
+    st.sampled_from([b"", b"", b"P", b"PQ"]),
+    st.sampled_from([b"", b"", b"\n", b"\xfe\xff"]),
+    SMALL,
+    LIMITS,
+).filter(lambda options: len(options[4]) <= options[2])
+
+SPLITTERS = [
+    Splitter(
+        lengths.split_prefixed,
+        st.tuples(WIDTHS, ORDERS, SMALL, SMALL, LIMITS),
+        _prefixed,
+        (b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\x00" * 7),
+    ),
+    Splitter(
+        lengths.split_varint,
+        st.tuples(SMALL, LIMITS),
+        _varint,
+        (b"\xff" * 10, b"\xff" * 8 + b"\x7f", b"\xff" * 9 + b"\x01", b"\x80", b"\x80\x00", b"\x81\x80\x00"),
+    ),
+    Splitter(
+        lengths.split_field,
+        _fields,
+        _field,
+        (b"P", b"Phh", b"\xff" * 8, b"\xff" * 10, b"\x7f" + b"\xff" * 7, b"\xff" * 7 + b"\x7f", b"\x80\x00"),
+    ),
+    Splitter(lengths.split_fixed, st.tuples(st.integers(1, 20) | st.just(1 << 70)), lambda _, payload: payload),
+    Splitter(
+        lengths.split_records,
+        st.tuples(LIMITS, st.integers(0, 5)),
+        _fragments,
+        (b"\xff" * 4, b"\x80\x00\x00\x00", b"\x00\x00\x00\x00" * 3, b"\x7f\xff\xff\xff"),
+        st.tuples(*[st.integers(0, 30) | st.sampled_from([-1, 1 << 62, (1 << 63) - 1, 1 << 63])] * 3) | st.just(7),
+    ),
+    Splitter(
+        decimals.split_decimal,
+        st.tuples(
+            st.sampled_from([b":", b" ", b"1"]),
+            st.sampled_from([b",", b""]),
+            st.booleans(),
+            st.integers(1, 9) | st.sampled_from([0, 17, 18, 40, 1 << 64]),
+            LIMITS,
+        ),
+        _decimal,
+        (b"0", b"00", b"1", b"9" * 12, b"9" * 20, b"+", b" ", b":", b",", b"a:"),
+    ),
+    Splitter(
+        decimals.split_content_length,
+        st.tuples(st.sampled_from([0, 3, 18, 21, 24, 30, 64, 4096, 1 << 70]), LIMITS),
+        _content_length,
+        (
+            b"Content-Type: a\r\n",
+            b"content-length: 3\r\n\r\n",
+            b"Content-Length: ",
+            b"\r",
+            b"\r\n",
+            b"\r\n\r\n",
+            b"9" * 20,
+        ),
+        st.integers(0, 40) | st.sampled_from([(1 << 63) - 1, 1 << 63]),
+    ),
+]
+
+FUNCTIONS: list[Function] = []
