@@ -27,6 +27,9 @@ LINEAR = 1.5
 """Cost a byte may grow so much from the small frame to the large one: a quadratic cost would grow by `GROWTH`."""
 
 
+QUADRATIC = 3
+"""Whose cost a byte grows so much in a step is quadratic: it would be `STEP` times, and caches alone cost up to twice."""
+
 MOST_NS = 5e9
 """Who would take longer for a larger frame is timed with no larger one."""
 
@@ -54,7 +57,7 @@ def _climbed(decode: Decode, chunks: Callable[[int], list[bytes]], size: int) ->
     for step in (size // STEP**power for power in range(4, -1, -1)):
         pieces = chunks(step)
         after = _timed(lambda pieces=pieces: _theirs(decode, pieces), step)
-        if after > 2 * before and after * step > 1e7:  # below some milliseconds it may be noise
+        if after > QUADRATIC * before and after * step > 1e7:  # below some milliseconds it may be noise
             return f"quadratic: {before:.3g} ns a byte of {step // STEP:,} B, {after:.3g} of {step:,} B"
         before = after
         if after * step * STEP > MOST_NS:
@@ -117,7 +120,7 @@ def _measure(
 def _frame(settings: Settings) -> Iterator[Result]:
     """CPU time a byte for one frame of 16 MiB that comes in 16,384 pieces, and whether a frame half as large
     costs as much a byte. construct is left out: it parses only what is whole. Peers climb to that size in steps of
-    four: one whose cost a byte doubles in a step is called quadratic, and one that would take seconds stays below.
+    four: one whose cost a byte triples in a step is called quadratic, and one that would take seconds stays below.
     """
     size = settings.scaled(16 << 20, 1 << 16)
 

@@ -72,6 +72,7 @@ class _Session(Generic[T]):
         self._reading = False  # the thread waits for messages, and sends nothing meanwhile
         self._parted = False  # the house has ended it
         self._finishing = False  # the last replies are being written
+        self._aborted: FramingError | None = None
         self._slowness = SlowReader(limits.slow_reader_timeout, limits.high_water)
         self._linger: Linger | None = None
         self.abandoned = False
@@ -162,6 +163,8 @@ class _Session(Generic[T]):
 
     def abort(self, error: FramingError) -> None:
         """End the session without waiting for its peer."""
+        logger.info("%s: the connection is closed: %s", self._address, error)
+        self._aborted = error
         with self.link.lock:
             self.link.channel.lost(error)
         self.link.stream.shutdown(socket.SHUT_RDWR)
@@ -245,7 +248,8 @@ class _Session(Generic[T]):
             except FramingError as error:
                 if self._parted and channel.error is None:
                     return None
-                logger.info("%s: the connection is closed: %s", self._address, error)
+                if error is not self._aborted:
+                    logger.info("%s: the connection is closed: %s", self._address, error)
                 return error
             finally:
                 with self._turn:
@@ -279,7 +283,6 @@ class _Session(Generic[T]):
         link, channel = self.link, self.link.channel
         while channel.paused or (self._finishing and channel.queued):
             if (late := self.too_slow(time.monotonic())) is not None:
-                logger.info("%s: the connection is closed: %s", self._address, late)
                 self.abort(late)
                 break
             try:

@@ -25,6 +25,10 @@ LENT_BYTES = 1 << 16
 """The room for a read: large enough that system calls are few."""
 
 
+def _as_bytes(data: Data | memoryview) -> bytes:
+    return data if type(data) is bytes else bytes(memoryview(data))
+
+
 class Carry:
     """What is held of one direction of one stream, around the kernel ``split``."""
 
@@ -79,7 +83,7 @@ class Carry:
 
         What is behind the last of them is held. Behind a fault, which is then in `fault`, nothing is.
         """
-        chunk = data if type(data) is bytes else bytes(memoryview(data))
+        chunk = _as_bytes(data)
         if self.in_place:
             self._land()
         self._finished = self.taken = None
@@ -96,7 +100,7 @@ class Carry:
         """Take in a chunk, and look for nothing in it."""
         if self.in_place:
             self._land()
-        self._held += data
+        self._held += _as_bytes(data)
 
     def begun(self) -> int:
         """Where in the stream the frame of the first payload begins that was taken last, where it was begun before."""

@@ -210,7 +210,10 @@ class _Room:
 
 
 class Client:
-    """See the module's text. ``chance`` gives numbers from 0 to 1, and spreads the clients that lost one server.
+    """See the module's text.
+
+    ``patience``: seconds without a connection, behind which it gives up (before the first welcome, one failed attempt is
+    enough); None for never. ``chance`` gives numbers from 0 to 1, and spreads the clients that lost one server.
 
     The first thing that `handle` returns, whatever it is given, is `Connect`.
     """
@@ -221,10 +224,13 @@ class Client:
         rooms: tuple[str, ...] = (),
         *,
         password: str | None = None,
+        patience: float | None = None,
         chance: Callable[[], float] = random.random,
     ) -> None:
         self._wanted_name = name
         self._password = password
+        self._patience = patience
+        self._last_online: float | None = None
         self._chance = chance
         self._wanted = {key(room): room for room in rooms}
         self._rooms: dict[str, _Room] = {}
@@ -350,6 +356,11 @@ class Client:
         if self._leaving is not None and not self._posts:
             self._end("left")
             return
+        if self._patience is not None and (
+            self._last_online is None or self._now - self._last_online >= self._patience
+        ):
+            self._end(reason)
+            return
         self._under_way = None
         self._asked.clear()
         # Half of it by chance: those who lost the same server do not come back all at once.
@@ -441,6 +452,8 @@ class Client:
     def _received(self, message: Any) -> None:
         self._heard = self._now
         self._pinged = False
+        if self._state == "online":
+            self._last_online = self._now
         try:
             told = from_server(message)
         except Refused as error:
@@ -483,6 +496,7 @@ class Client:
         self._wanted_name = told.name
         self._heartbeat = told.heartbeat
         self._state = "online"
+        self._last_online = self._now
         self._delay = FIRST_DELAY
         self._retry_at = None
         self._hold_until = self._now

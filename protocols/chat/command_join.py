@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["join"]
 
+PATIENCE = 60.0
+"""Seconds in which a script wants to know that there is no connection any more; people are told, and decide themselves."""
+
 
 @click.command()
 @click.argument("address", callback=read_address, metavar="URL")
@@ -49,8 +52,10 @@ def join(
     secret = os.environ.get("FRAMING_CHAT_PASSWORD")
     if password and secret is None:
         secret = click.prompt("Password", hide_input=True, err=True)
-    conversation = Conversation(address, Client(name, (room,), password=secret), wire=wire, ssl_context=context)
-    if plain or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    plain = plain or not (sys.stdin.isatty() and sys.stdout.isatty())
+    client = Client(name, (room,), password=secret, patience=PATIENCE if plain else None)
+    conversation = Conversation(address, client, wire=wire, ssl_context=context)
+    if plain:
         from protocols.chat.plain import run_plain  # noqa: PLC0415 # one of the two is needed
 
         return asyncio.run(run_plain(conversation, room))

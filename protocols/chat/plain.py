@@ -24,8 +24,6 @@ class _Plain:
         self._conversation = conversation
         self._room: str | None = room
         self._failed = False
-        self._said = 0  # posts that the server has answered, one way or the other
-        self._typed = 0
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
@@ -76,6 +74,7 @@ class _Plain:
                 self._print(f"You are {clean_line(output.name)}.")
             elif output.state == "ended" and output.reason != "left":
                 self._failed = True
+                self._complain(output.reason)
 
     def _print(self, text: str) -> None:
         print(text, flush=True)  # noqa: T201 # that is what it is for

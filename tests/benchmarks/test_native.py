@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from benchmarks import native
+from benchmarks import decoding, native
 from benchmarks.builds import COMPILED, PLAIN, builds
 from benchmarks.streams import Stream, chunked, payloads
 
@@ -92,8 +92,8 @@ def test_the_load_counts_what_comes_back(compiled):
 
 @pytest.mark.parametrize(
     "answer",
-    [lambda chunk: chunk[:-1] + b"!", lambda chunk: chunk + b"!", bytes.upper],
-    ids=["changed", "more", "upper"],
+    [lambda chunk: chunk[:-1] + b"!", lambda chunk: chunk * 2, bytes.upper],
+    ids=["changed", "twice", "upper"],
 )
 def test_the_load_refuses_what_is_no_echo(compiled, answer):
     with answering(answer) as sock, pytest.raises(RuntimeError, match="not what was sent"):
@@ -134,6 +134,29 @@ def test_both_builds_of_framing_are_there_side_by_side():
         assert build.framing.LengthPrefixed is not plain.framing.LengthPrefixed
     for build in builds():
         assert build.framing.LengthPrefixed(4).decoder().feed(FRAME) == [b"abcd"]
+
+
+def test_who_does_not_give_the_payloads_is_not_timed():
+    given = [b"ab", b"cd"]
+    chunks = [b"\0\0\0\2ab\0\0\0\2cd"]
+
+    def missing(_):
+        raise ImportError(name="nobody")
+
+    def checked(**peers):
+        return decoding.checked(
+            lambda framing: framing.LengthPrefixed(4),
+            chunks,
+            given,
+            {key: (peer, chunks) for key, peer in peers.items()},
+        )
+
+    contenders, skipped = checked(right=lambda _: [given], nobody=missing)
+    assert "right" in contenders
+    assert skipped == {"nobody": "not installed: nobody"}
+    for wrong in ([given[:1]], [given, given], [[b"ab", b"cx"]]):
+        with pytest.raises(AssertionError, match="wrong does not give the payloads"):
+            checked(wrong=lambda _, wrong=wrong: wrong)
 
 
 def test_chunks_and_payloads_are_the_same_in_every_run():

@@ -646,9 +646,6 @@ static PyObject *carry_fill(Carry *self, PyObject *number) {
     if (count == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    if (!may_move(self)) {
-        return NULL;
-    }
     const Py_ssize_t room = landing->payload != NULL ? landing_missing(landing) : store_room(self);
     if (!self->in_place || count < 0 || count > room) {
         PyErr_SetString(PyExc_ValueError, "more bytes than the room that was lent");

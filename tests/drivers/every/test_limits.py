@@ -338,8 +338,9 @@ def test_stopping_writes_what_is_queued(serve, visit):
     assert service.ends == [None]
 
 
+@pytest.mark.parametrize("moment", [0, 0.05])
 @few
-def test_stopping_waits_no_longer_than_it_may_for_who_does_not_read(serve, visit):
+def test_stopping_waits_no_longer_than_it_may_for_who_does_not_read(serve, visit, moment):
     def flood(peer, message):
         peer.send_many([BLOCK] * 64)
 
@@ -348,6 +349,7 @@ def test_stopping_waits_no_longer_than_it_may_for_who_does_not_read(serve, visit
     stranger = visit(server, RAW, receive_buffer=4096)
     stranger.send(b"flood")
     until(lambda: service.got)
+    time.sleep(moment)
     before = time.monotonic()
     server.stop()
     until(lambda: server.over, seconds=5)
