@@ -98,17 +98,29 @@ class Wire(Generic[T]):
 
     def encode_many(self, messages: Iterable[T]) -> bytes:
         """The frames of all ``messages``, to be written at once; raises as `encode`, and then nothing is written."""
-        return self.framer.encode_many(map(self._payload, messages))
+        return self.framer.encode_many(self._payloads(messages))
 
     def decoder(self) -> Decoder[T]:
         """A new decoder that yields messages, for one direction of one stream."""
         if type(self.codec) is Raw and not self.layers:
             return cast("Decoder[T]", Decoder(self.framer))
-        return Decoder(self.framer, self.opener())
+        return Decoder(self.framer, self.opener(), unwrap_many=self.open_many)
 
     def opener(self) -> Callable[[bytes], T]:
         """The function that turns a payload into a message through the layers and the codec; it raises `DecodeError`."""
         return partial(_open, self.layers, self.codec.decode, self.framer.max_frame)
+
+    def open_many(self, payloads: list[bytes], messages: list[T]) -> None:
+        """Append the message of each payload to ``messages``; raises `DecodeError` at the first that is refused."""
+        try:
+            bodies = payloads
+            for layer in self.layers:
+                bodies = [layer.decode(body, self.framer.max_frame) for body in bodies]
+            messages += self.codec.decode_many(bodies)
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001 one of them is to blame: by itself it is found, and those before it are kept
+            messages.extend(map(self.opener(), payloads))
 
     def payload(self, message: T) -> bytes:
         """What `encode` puts into the frame of ``message``: for transports that keep messages apart, as datagrams do."""
@@ -120,6 +132,23 @@ class Wire(Generic[T]):
                 got=len(payload),
             )
         return payload
+
+    def _payloads(self, messages: Iterable[T]) -> list[bytes]:
+        given = list(messages)
+        limit = self.framer.max_frame
+        try:
+            payloads = self.codec.encode_many(given)
+            for layer in reversed(self.layers):
+                if max(map(len, payloads), default=0) > limit:
+                    break
+                payloads = list(map(layer.encode, payloads))
+            else:
+                return payloads
+        except MemoryError:
+            raise
+        except Exception:  # noqa: BLE001,S110 one of them is to blame, and by itself says what is wrong with it
+            pass
+        return list(map(self._payload, given))
 
     def _payload(self, message: T) -> bytes:
         part: Layer | Codec[T] = self.codec

@@ -7,8 +7,9 @@ something else, and it takes nothing that it could only guess at. What it refuse
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 __all__ = ["DEFAULT_MAX_DEPTH", "MOST_MAX_DEPTH", "Codec"]
 
@@ -27,7 +28,18 @@ class Codec(Generic[T]):
 
     Write your own as a frozen dataclass with slots that has these two methods, such that
     ``codec.decode(codec.encode(message)) == message`` for every message that `encode` accepts.
+
+    `encode_many` and `decode_many` are these for batches. A codec that can do better than a loop has its own, which
+    give and refuse the same; a subclass with an `encode` or `decode` of its own has the loop over it again.
     """
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let no batch be handled by methods other than those that handle one."""
+        # By name, for dataclass(slots=True) made this class anew, and super() alone means the one before.
+        super(Codec, cls).__init_subclass__(**options)
+        for one, many in (("encode", "encode_many"), ("decode", "decode_many")):
+            if one in cls.__dict__ and many not in cls.__dict__:
+                setattr(cls, many, Codec.__dict__[many])
 
     def encode(self, message: T) -> bytes:
         """The payload that stands for ``message``; raises `EncodeError` for one that would not arrive as it is."""
@@ -36,3 +48,11 @@ class Codec(Generic[T]):
     def decode(self, payload: bytes) -> T:
         """The message that ``payload`` stands for; raises `DecodeError` where it stands for none."""
         raise NotImplementedError(f"{type(self).__name__} has no decode()")
+
+    def encode_many(self, messages: Iterable[T]) -> list[bytes]:
+        """The payload of each message; raises as `encode` does for the first that it refuses."""
+        return list(map(self.encode, messages))
+
+    def decode_many(self, payloads: list[bytes]) -> list[T]:
+        """The message of each payload; raises as `decode` does for the first that it refuses."""
+        return list(map(self.decode, payloads))

@@ -16,7 +16,8 @@ from uuid import UUID
 from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 from framing.framers.base import check_option
-from framing.kernels.audit import find_difference, object_depth
+from framing.kernels import cbor_sound, is_plain
+from framing.kernels.audit import find_difference, find_nan_key, object_depth
 
 __all__ = ["CBOR"]
 
@@ -25,7 +26,6 @@ _TAGS = frozenset({0, 1, 2, 3, 4, 37, 100, 258, 1004, 55799})
 _NEVER = frozenset({25, 28, 29, 256})
 # Every tag that cbor2 gives a meaning of its own; a test asks it for each other one.
 _MEANINGS = frozenset({*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799})
-_CONTAINERS = bytes(range(0x80, 0xC0))
 _SCALARS = (type(None), bool, int, float, str, bytes, bytearray)
 _TAGGED: dict[type, tuple[int, ...]] = {datetime: (0, 1), date: (1004,), Decimal: (4,), UUID: (37,)}
 
@@ -104,8 +104,9 @@ class CBOR(Codec[Any]):
     def encode(self, message: Any) -> bytes:
         """The CBOR bytes of ``message``, each value in its shortest form except floats."""
         cbor2 = _cbor2()
+        plain = is_plain(message, self.max_depth)
         # First, for the encoder itself has no limit: what nests a hundred thousand deep ends the process.
-        if object_depth(message, self.max_depth, self._inspect) > self.max_depth:
+        if not plain and object_depth(message, self.max_depth, self._inspect) > self.max_depth:
             raise EncodeError(
                 f"the message nests deeper than max_depth={self.max_depth}, or holds itself", expected=self.max_depth
             )
@@ -113,7 +114,7 @@ class CBOR(Codec[Any]):
             payload: bytes = cbor2.dumps(message)
         except (cbor2.CBOREncodeError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise EncodeError(f"this message has no CBOR: {error}") from error
-        if self.verify:
+        if self.verify and not plain:
             try:
                 arrived = self.decode(payload)
             except DecodeError as error:
@@ -128,29 +129,25 @@ class CBOR(Codec[Any]):
     def decode(self, payload: bytes) -> Any:
         """The message that the CBOR bytes ``payload`` stand for."""
         cbor2 = _cbor2()
-        options = _options(self.tags, self.unique_keys, self.max_depth)
-        decoder = cbor2.CBORDecoder(io.BytesIO(payload), **options)
+        stream = io.BytesIO(payload)
+        decoder = cbor2.CBORDecoder(stream, **_options(self.tags, self.unique_keys, self.max_depth))
         try:
             message: Any = decoder.decode()
         except (cbor2.CBORDecodeError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError) as error:
             raise self._refused(error, payload) from error
-        try:
-            decoder.read(1)
-        except cbor2.CBORDecodeEOF:
-            pass  # as it must be: nothing is left
-        else:
+        # It reads ahead, and goes back to where the item ended.
+        if stream.tell() != len(payload):
             raise DecodeError("bytes follow the end of the CBOR item", head=payload[:HEAD_BYTES])
-        # Its own limit keeps cbor2 from nesting without end, but lets the innermost map through if it is empty.
-        opened = len(payload) - len(payload.translate(None, _CONTAINERS))
-        if opened > self.max_depth and object_depth(message, self.max_depth) > self.max_depth:
+        if not cbor_sound(payload, message, self.max_depth):
+            path = find_nan_key(message)
+            if path is not None:
+                raise DecodeError("the CBOR has NaN as a key of a map", path=path, head=payload[:HEAD_BYTES])
+            # Its own limit keeps cbor2 from nesting without end, but lets the innermost map through if it is empty.
             raise DecodeError(
                 f"the CBOR nests deeper than max_depth={self.max_depth}",
                 expected=self.max_depth,
                 head=payload[:HEAD_BYTES],
             )
-        # F9, FA and FB are floats of 16, 32 and 64 bits; without one there is no NaN.
-        if (b"\xf9" in payload or b"\xfa" in payload or b"\xfb" in payload) and _has_nan_key(message):
-            raise DecodeError("the CBOR has NaN as a key of a map", head=payload[:HEAD_BYTES])
         return message
 
     def _inspect(self, value: Any, path: str, is_key: bool) -> tuple[Any, ...] | None:
@@ -181,14 +178,3 @@ class CBOR(Codec[Any]):
         else:
             text = f"not sound CBOR: {error}"
         return DecodeError(text, head=payload[:HEAD_BYTES])
-
-
-def _has_nan_key(message: Any) -> bool:
-    found: list[str] = []
-
-    def inspect(value: Any, path: str, is_key: bool) -> None:
-        if is_key and isinstance(value, float) and math.isnan(value):
-            found.append(path)
-
-    object_depth(message, MOST_MAX_DEPTH, inspect)
-    return bool(found)

@@ -5,43 +5,49 @@ from __future__ import annotations
 import builtins
 import functools
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, overload
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, overload
 
-from framing.codecs._typed import (
-    encode_failures,
-    encodes_to,
-    not_what_was_sent,
-    refuse_message,
-    refuse_payload,
-    repeated_key,
-    too_deep_message,
-    too_deep_payload,
-    verify_typed,
-)
-from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
-from framing.errors import HEAD_BYTES, DecodeError, EncodeError
+from framing.codecs._typed import Format, Tools, Typed, encode_failures, refuse_payload, repeated_key
+from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH
+from framing.errors import HEAD_BYTES, DecodeError
 from framing.framers.base import check_option
-from framing.kernels.audit import count_keys, find_difference, find_lossy_float, json_depth, nests_within
+from framing.kernels import json_sound, json_within
+from framing.kernels.audit import find_lossy_float
 
 __all__ = ["JSON"]
 
 T = TypeVar("T")
 
-_HINT = "JSON has null, true, false, numbers, strings, arrays and objects with string keys; give a type= for others"
-
 
 @functools.lru_cache(maxsize=256)
-def _tools(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """The encoder and the decoder of a type, which threads may share."""
+def _tools(kind: Any) -> Tools:
     import msgspec.json  # noqa: PLC0415 loaded when it is first needed
 
-    return msgspec.json.Encoder().encode, msgspec.json.Decoder(kind).decode
+    encoder = msgspec.json.Encoder()
+
+    def same(payloads: list[bytes], messages: list[Any]) -> bool:
+        # A payload that has a newline inside comes out without it: so each is held to its own.
+        try:
+            return encoder.encode_lines(messages) == b"\n".join(payloads) + b"\n"
+        except encode_failures:
+            return False
+
+    return Tools(encoder.encode, msgspec.json.Decoder(kind).decode, same)
+
+
+_FORMAT = Format(
+    "JSON",
+    "JSON has null, true, false, numbers, strings, arrays and objects with string keys; give a type= for others",
+    True,
+    _tools,
+    json_within,
+    json_sound,
+)
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class JSON(Codec[T]):
+class JSON(Typed[T]):
     """Messages as JSON text in UTF-8 (RFC 8259), one value a payload.
 
     Without ``type`` a message is None, a bool, an int, a float, a str, a list or a dict with str keys; a tuple is sent
@@ -58,10 +64,7 @@ class JSON(Codec[T]):
     twice (names that the type ignores included); and for arrays and objects that nest deeper than ``max_depth`` (1 to 256).
     """
 
-    type: Any = Any
-    unique_keys: bool = field(default=True, kw_only=True)
-    max_depth: int = field(default=DEFAULT_MAX_DEPTH, kw_only=True)
-    verify: bool = field(default=True, kw_only=True)
+    _format: ClassVar[Format] = _FORMAT
 
     @overload
     def __init__(
@@ -99,88 +102,31 @@ class JSON(Codec[T]):
         object.__setattr__(self, "max_depth", max_depth)
         object.__setattr__(self, "verify", verify)
 
-    def encode(self, message: T) -> bytes:
-        """The JSON text of ``message``, without white space."""
-        encode, decode = _tools(self.type)
-        try:
-            payload = encode(message)
-        except encode_failures as error:
-            refuse_message("JSON", error)
-        if self._too_deep(payload):
-            raise too_deep_message(self.max_depth)
-        if self.verify:
-            try:
-                arrived = decode(payload)
-            except encode_failures as error:
-                raise EncodeError(f"the peer would refuse this message: {error}") from error
-            if self.type is not Any:
-                self._verify_typed(message, arrived, payload, encode)
-            elif arrived != message:
-                path = find_difference(message, arrived)
-                if path is not None:
-                    raise not_what_was_sent("JSON", path, _HINT)
-        return payload
+    def _suspect(self, payload: bytes) -> bool:
+        return self.type is not Any and b"null" in payload
 
-    def decode(self, payload: bytes) -> T:
-        """The message that the JSON text ``payload`` stands for."""
-        encode, decode = _tools(self.type)
-        try:
-            message = decode(payload)
-        except (ValueError, RecursionError) as error:
-            refuse_payload("JSON", error, payload)
-        if self._too_deep(payload) if self.type is not Any else self._too_deep_read(message, payload):
-            raise too_deep_payload("JSON", self.max_depth, payload)
-        if self.type is not Any:
-            self._check_skipped(message, payload, encode)
-        elif self.unique_keys and type(message) in (dict, list) and not encodes_to(encode, message, payload):
-            # An encoding that comes out the same was made of dicts, whose keys are unique. This one did not: it has
-            # white space, or escapes. Each entry has its colon, so as many colons as keys prove the same.
-            _check_unique(message, payload)
-        return cast("T", message)
+    def _lost(self, message: T, payload: bytes) -> str | None:  # noqa: ARG002 -- MessagePack reads it
+        import msgspec  # noqa: PLC0415 loaded when it is first needed
 
-    def _too_deep(self, payload: bytes) -> bool:
-        opened = payload.count(b"[") + payload.count(b"{")
-        return opened > self.max_depth and json_depth(payload) > self.max_depth
+        return find_lossy_float(msgspec.to_builtins(message), self.max_depth)
 
-    def _too_deep_read(self, message: Any, payload: bytes) -> bool:
-        opened = payload.count(b"[") + payload.count(b"{")
-        # Of two values under one name the first is in the payload alone.
-        return opened > self.max_depth and (
-            not nests_within(message, self.max_depth) or (not self.unique_keys and self._too_deep(payload))
-        )
-
-    def _verify_typed(self, message: Any, arrived: Any, payload: bytes, encode: Callable[[Any], bytes]) -> None:
-        if b"null" in payload:
-            import msgspec  # noqa: PLC0415 loaded when it is first needed
-
-            path = find_lossy_float(msgspec.to_builtins(message), self.max_depth)
-            if path is not None:
-                raise not_what_was_sent("JSON", path, "it has no NaN and no infinities")
-        verify_typed("JSON", message, arrived, payload, encode)
-
-    def _check_skipped(self, message: Any, payload: bytes, encode: Callable[[Any], bytes]) -> None:
-        """Judge what the type skipped, unread: fields that it does not know."""
-        if encodes_to(encode, message, payload):
-            return
+    def _blame(self, payload: bytes) -> None:
         try:
             payload.decode()
         except UnicodeDecodeError as error:
             refuse_payload("JSON", error, payload)
         try:
-            untyped = _tools(Any)[1](payload)
+            _tools(Any).decode(payload)
         except (ValueError, RecursionError) as error:
             # A Decimal, which the type may well declare, can be larger than any float.
             if "out of range" not in str(error):
                 refuse_payload("JSON", error, payload)
-            untyped = None
         if self.unique_keys:
-            _check_unique(untyped, payload)
+            _check_unique(payload)
 
 
-def _check_unique(message: Any, payload: bytes) -> None:
-    """Raise `DecodeError` for an object that has a name twice; ``message`` is the payload read without a type."""
-    if message is not None and payload.count(b":") == count_keys(message):
-        return
+def _check_unique(payload: bytes) -> None:
+    """Raise `DecodeError` for an object that has a name twice."""
 
     def inspect(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = dict(pairs)

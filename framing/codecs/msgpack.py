@@ -4,50 +4,55 @@ from __future__ import annotations
 
 import builtins
 import functools
-import math
-import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar, cast, overload
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar, overload
 
-from framing.codecs._typed import (
-    encode_failures,
-    encodes_to,
-    not_what_was_sent,
-    refuse_message,
-    refuse_payload,
-    repeated_key,
-    too_deep_message,
-    too_deep_payload,
-    verify_typed,
-)
-from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
-from framing.errors import HEAD_BYTES, DecodeError, EncodeError
+from framing.codecs._typed import Format, Tools, Typed, encode_failures, refuse_payload, repeated_key
+from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH
+from framing.errors import HEAD_BYTES, DecodeError
 from framing.framers.base import check_option
-from framing.kernels.audit import count_keys, find_difference, msgpack_skeleton, nests_within, object_depth
+from framing.kernels import msgpack_sound, msgpack_within
+from framing.kernels.audit import count_keys, find_nan_key, msgpack_may_have_nan, msgpack_skeleton
 
 __all__ = ["MessagePack"]
 
 T = TypeVar("T")
 
-_HINT = (
-    "MessagePack has nil, booleans, 64-bit integers, floats, str, bytes, arrays, maps and times in UTC; give a type="
-)
-_CONTAINERS = bytes((*range(0x80, 0xA0), *range(0xDC, 0xE0)))
-# A NaN as it would stand as a key; in a payload that has floats it may also be found where it is none.
-_NAN = re.compile(rb"\xcb[\x7f\xff][\xf0-\xff]|\xca[\x7f\xff][\x80-\xff]", re.DOTALL)
-
 
 @functools.lru_cache(maxsize=256)
-def _tools(kind: Any) -> tuple[Callable[[Any], bytes], Callable[[bytes], Any]]:
-    """The encoder and the decoder of a type, which threads may share."""
+def _tools(kind: Any) -> Tools:
     import msgspec.msgpack  # noqa: PLC0415 loaded when it is first needed
 
-    return msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(kind).decode
+    encode = msgspec.msgpack.Encoder().encode
+
+    def same(payloads: list[bytes], messages: list[Any]) -> bool:
+        # No payload is the beginning of another one: so each is held to its own, behind the header of the array.
+        try:
+            return encode(messages)[_header_size(len(messages)) :] == b"".join(payloads)
+        except encode_failures:
+            return False
+
+    return Tools(encode, msgspec.msgpack.Decoder(kind).decode, same)
+
+
+def _header_size(count: int) -> int:
+    """How many bytes come before the items of an array of so many."""
+    return 1 if count < 16 else 3 if count < 1 << 16 else 5
+
+
+_FORMAT = Format(
+    "MessagePack",
+    "it has nil, booleans, 64-bit integers, floats, str, bytes, arrays, maps of any keys but NaN and times in UTC; "
+    "give a type= for others",
+    False,
+    _tools,
+    msgpack_within,
+    msgpack_sound,
+)
 
 
 @dataclass(frozen=True, slots=True, init=False)
-class MessagePack(Codec[T]):
+class MessagePack(Typed[T]):
     """Messages in the MessagePack format (github.com/msgpack/msgpack, spec.md), one value a payload.
 
     Without ``type`` a message is None, a bool, an int of 64 bits (-2**63 to 2**64 - 1), a float (NaN and infinities
@@ -65,10 +70,7 @@ class MessagePack(Codec[T]):
     ``max_depth`` (1 to 256). A time's nanoseconds arrive cut to microseconds, which is all that a datetime holds.
     """
 
-    type: Any = Any
-    unique_keys: bool = field(default=True, kw_only=True)
-    max_depth: int = field(default=DEFAULT_MAX_DEPTH, kw_only=True)
-    verify: bool = field(default=True, kw_only=True)
+    _format: ClassVar[Format] = _FORMAT
 
     @overload
     def __init__(
@@ -106,85 +108,19 @@ class MessagePack(Codec[T]):
         object.__setattr__(self, "max_depth", max_depth)
         object.__setattr__(self, "verify", verify)
 
-    def encode(self, message: T) -> bytes:
-        """The MessagePack bytes of ``message``, each value in its shortest form."""
-        encode, decode = _tools(self.type)
-        try:
-            payload = encode(message)
-        except encode_failures as error:
-            refuse_message("MessagePack", error)
-        if self._too_deep(payload):
-            raise too_deep_message(self.max_depth)
-        if self.verify:
-            try:
-                arrived = decode(payload)
-            except encode_failures as error:
-                raise EncodeError(f"the peer would refuse this message: {error}") from error
-            if _has_nan_key(payload):
-                raise EncodeError("NaN as a key of a map can never be found again")
-            if self.type is not Any:
-                verify_typed("MessagePack", message, arrived, payload, encode)
-            elif arrived != message:
-                path = find_difference(message, arrived)
-                if path is not None:
-                    raise not_what_was_sent("MessagePack", path, _HINT)
-        return payload
+    def _suspect(self, payload: bytes) -> bool:
+        return msgpack_may_have_nan(payload)
 
-    def decode(self, payload: bytes) -> T:
-        """The message that the MessagePack bytes ``payload`` stand for."""
-        encode, decode = _tools(self.type)
+    def _lost(self, message: T, payload: bytes) -> str | None:  # noqa: ARG002 -- JSON reads it
+        return find_nan_key(_tools(Any).decode(payload))
+
+    def _blame(self, payload: bytes) -> None:
         try:
-            message = decode(payload)
+            untyped = _tools(Any).decode(payload)
         except (ValueError, OverflowError, RecursionError) as error:
             refuse_payload("MessagePack", error, payload)
-        if self._too_deep(payload) if self.type is not Any else self._too_deep_read(message, payload):
-            raise too_deep_payload("MessagePack", self.max_depth, payload)
-        if _has_nan_key(payload):
-            raise DecodeError("the MessagePack has NaN as a key of a map", head=payload[:HEAD_BYTES])
-        if self.type is not Any:
-            self._check_skipped(message, payload, encode)
-        elif self.unique_keys and type(message) in (dict, list) and not encodes_to(encode, message, payload):
-            # An encoding that comes out the same was made of dicts, whose keys are unique. This one did not: it has a
-            # longer form than need be. Then the entries that are declared must be as many as the keys that there are.
-            self._check_unique(message, payload)
-        return cast("T", message)
-
-    def _too_deep(self, payload: bytes) -> bool:
-        if len(payload) <= self.max_depth or len(payload) - len(payload.translate(None, _CONTAINERS)) <= self.max_depth:
-            return False
-        return msgpack_skeleton(payload, self.max_depth)[0] > self.max_depth
-
-    def _too_deep_read(self, message: Any, payload: bytes) -> bool:
-        if len(payload) <= self.max_depth or len(payload) - len(payload.translate(None, _CONTAINERS)) <= self.max_depth:
-            return False
-        # Of two values under one key the first is in the payload alone.
-        return not nests_within(message, self.max_depth) or (not self.unique_keys and self._too_deep(payload))
-
-    def _check_unique(self, message: Any, payload: bytes) -> None:
-        if msgpack_skeleton(payload, self.max_depth)[1] != count_keys(message):
+        path = find_nan_key(untyped)
+        if path is not None:
+            raise DecodeError("the MessagePack has NaN as a key of a map", path=path, head=payload[:HEAD_BYTES])
+        if self.unique_keys and msgpack_skeleton(payload, self.max_depth)[1] != count_keys(untyped):
             raise repeated_key("MessagePack", payload)
-
-    def _check_skipped(self, message: Any, payload: bytes, encode: Callable[[Any], bytes]) -> None:
-        """Judge what the type skipped, unread: fields that it does not know."""
-        if encodes_to(encode, message, payload):
-            return
-        try:
-            untyped = _tools(Any)[1](payload)
-        except (ValueError, OverflowError, RecursionError) as error:
-            refuse_payload("MessagePack", error, payload)
-        if self.unique_keys:
-            self._check_unique(untyped, payload)
-
-
-def _has_nan_key(payload: bytes) -> bool:
-    """Whether a map of a payload that can be read has NaN for a key, on the outside or within a key that is an array."""
-    if (b"\xcb" not in payload and b"\xca" not in payload) or _NAN.search(payload) is None:
-        return False
-    found: list[str] = []
-
-    def inspect(value: Any, path: str, is_key: bool) -> None:
-        if is_key and isinstance(value, float) and math.isnan(value):
-            found.append(path)
-
-    object_depth(_tools(Any)[1](payload), MOST_MAX_DEPTH, inspect)
-    return bool(found)

@@ -230,7 +230,9 @@ class _Session(AsyncLink[T]):
         """End the connection behind what has been sent; messages that have not been handled are dropped."""
         self._waiting.clear()
         stopping = self._server.stopping
-        self.finish(error, hurried=stopping, drain=self._server.drain_timeout if stopping else None)
+        # Who was never opened has no reply that a reset could destroy, and is not to hold a descriptor for long.
+        hurried = stopping or not self._opened
+        self.finish(error, hurried=hurried, drain=self._server.drain_timeout if stopping else None)
         if not self._reported:
             self.loop.call_soon(self._report_early)
 

@@ -244,10 +244,10 @@ class _Session(Generic[T]):
             try:
                 messages = link.read(None)
             except ConnectionClosed:
-                return channel.error or link.send_error
+                return self._aborted or channel.error or link.send_error
             except FramingError as error:
                 if self._parted and channel.error is None:
-                    return None
+                    return self._aborted
                 if error is not self._aborted:
                     logger.info("%s: the connection is closed: %s", self._address, error)
                 return error
@@ -255,7 +255,7 @@ class _Session(Generic[T]):
                 with self._turn:
                     self._reading = False
             if self._parted:
-                return None
+                return self._aborted
             try:
                 for behind, message in enumerate(messages, 1 - len(messages)):
                     self._unhandled = -behind

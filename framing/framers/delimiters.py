@@ -5,24 +5,19 @@ Nothing is escaped: a payload that holds the delimiter cannot be sent, and encod
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import partial
 from typing import Literal
 
 from framing.errors import EncodeError
 from framing.framers.base import Framer, as_bytes, check_choice
 from framing.kernels import split_delimited, split_marked
 from framing.kernels.contract import Splitter
+from framing.kernels.delimiters import pattern_of
 
 __all__ = ["Delimited", "Lines"]
 
 _SHOWN_BYTES = 32
-
-
-@lru_cache(maxsize=256)
-def _pattern(delimiters: tuple[bytes, ...]) -> re.Pattern[bytes]:
-    return re.compile(b"|".join(map(re.escape, sorted(delimiters, key=len, reverse=True))))
 
 
 @dataclass(frozen=True, slots=True, init=False)
@@ -77,21 +72,12 @@ class Delimited(Framer):
         skip = self.on_oversize == "skip"
         if len(self.delimiters) == 1 and not self.start:
             return partial(split_delimited, self.delimiters[0], False, self.max_frame, skip)
-        longest = max(map(len, self.delimiters))
-        return partial(
-            split_marked,
-            _pattern(self.delimiters),
-            longest,
-            self.start,
-            self.max_frame,
-            skip,
-            self.on_corrupt == "skip",
-        )
+        return partial(split_marked, self.delimiters, self.start, self.max_frame, skip, self.on_corrupt == "skip")
 
     def wrap(self, payload: bytes) -> bytes:
         body = payload + self.delimiters[0]
         # Judged together with the delimiter: the end of the payload and the beginning of the delimiter may make one too.
-        found = _pattern(self.delimiters).search(body)
+        found = pattern_of(self.delimiters).search(body)
         if found is None or found.start() != len(payload):
             at = found.start() if found is not None else 0
             raise EncodeError(

@@ -10,15 +10,24 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from framing.kernels.delimiters import split_delimited, split_marked
 from framing.kernels.found import split_found
 from framing.kernels.lengths import read_unsigned, read_varint, varint_size, write_varint
-from framing.kernels.stuffing import fcs, split_cobs, split_hdlc, split_slip, stuff_cobs, stuff_hdlc, stuff_slip
 
 __all__ = [
+    "arrives",
     "carry_for",
+    "cbor_sound",
     "compiled",
+    "crc16_kermit",
+    "crc16_modbus",
+    "crc16_x25",
+    "crc32c",
     "fcs",
+    "is_plain",
+    "json_sound",
+    "json_within",
+    "msgpack_sound",
+    "msgpack_within",
     "read_unsigned",
     "read_varint",
     "split_cobs",
@@ -55,16 +64,48 @@ compiled: bool = os.environ.get("FRAMING_PURE", "0") in ("", "0") and _is_built(
 
 if compiled:
     from framing.kernels._native import (  # pyright: ignore[reportMissingModuleSource] -- it need not be built
+        arrives,
         carry_for,
+        cbor_sound,
+        crc16_kermit,
+        crc16_modbus,
+        crc16_x25,
+        crc32c,
+        fcs,
+        is_plain,
+        json_sound,
+        json_within,
+        msgpack_sound,
+        msgpack_within,
+        split_cobs,
         split_content_length,
         split_decimal,
+        split_delimited,
         split_field,
         split_fixed,
+        split_hdlc,
+        split_marked,
         split_prefixed,
         split_records,
+        split_slip,
         split_varint,
+        stuff_cobs,
+        stuff_hdlc,
+        stuff_slip,
     )
 else:
+    from framing.kernels.audit import (
+        arrives,
+        cbor_sound,
+        is_plain,
+        json_sound,
+        json_within,
+        msgpack_sound,
+        msgpack_within,
+    )
     from framing.kernels.carry import carry_for
+    from framing.kernels.checksums import crc16_kermit, crc16_modbus, crc16_x25, crc32c
     from framing.kernels.decimals import split_content_length, split_decimal
+    from framing.kernels.delimiters import split_delimited, split_marked
     from framing.kernels.lengths import split_field, split_fixed, split_prefixed, split_records, split_varint
+    from framing.kernels.stuffing import fcs, split_cobs, split_hdlc, split_slip, stuff_cobs, stuff_hdlc, stuff_slip

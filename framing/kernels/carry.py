@@ -133,6 +133,8 @@ class Carry:
 
     def fill(self, count: int) -> None:
         """Hold ``count`` bytes more: they are in the room that was lent."""
+        if not self.in_place or not 0 <= count <= len(self._held) - self._filled:
+            raise ValueError("more bytes than the room that was lent")
         self._filled += count
         if self._filled >= self.need:
             self._land()

@@ -1,21 +1,18 @@
-"""Checksums over a payload: one function an algorithm, bytes in, an unsigned number out.
+"""Checksums that the standard library has not: one function an algorithm, bytes in, an unsigned number out.
 
-What the standard library computes natively is taken from there: CRC-32 and Adler-32 from zlib, and every CRC of the
-CCITT polynomial from ``binascii.crc_hqx``, the reflected ones through the mirror that `framing.kernels.stuffing` uses
-for HDLC. CRC-32C and the CRC of Modbus no library gives: they are loops over a table, a byte at a time. The names and
-parameters are those of the catalogue of parametrised CRC algorithms (reveng), and so are the check values of the tests.
+The CRCs of the CCITT polynomial that take the least significant bit first are ``binascii.crc_hqx`` seen in a mirror, as
+`framing.kernels.stuffing` has it for HDLC. CRC-32C and the CRC of Modbus are loops over a table, a byte at a time. The
+names and parameters are those of the catalogue of parametrised CRC algorithms (reveng), and so are the tests' check values.
 """
 
 from __future__ import annotations
 
 import binascii
-import zlib
-from collections.abc import Callable
 from functools import cache
 
 from framing.kernels.stuffing import fcs
 
-__all__ = ["CHECKSUMS", "crc16_modbus", "crc32c"]
+__all__ = ["crc16_kermit", "crc16_modbus", "crc16_x25", "crc32c"]
 
 _MIRROR = bytes(int(f"{byte:08b}"[::-1], 2) for byte in range(256))
 _CASTAGNOLI = 0x82F63B78  # 1EDC6F41 seen in a mirror
@@ -52,31 +49,12 @@ def crc16_modbus(payload: bytes) -> int:
     return remainder
 
 
-def _xmodem(payload: bytes) -> int:
-    return binascii.crc_hqx(payload, 0)
-
-
-def _ccitt_false(payload: bytes) -> int:
-    return binascii.crc_hqx(payload, 0xFFFF)
-
-
-def _x25(payload: bytes) -> int:
+def crc16_x25(payload: bytes) -> int:
+    """The CRC of X.25, HDLC and PPP (RFC 1662, appendix C)."""
     return int.from_bytes(fcs(16, payload), "little")
 
 
-def _kermit(payload: bytes) -> int:
+def crc16_kermit(payload: bytes) -> int:
+    """The CRC of Kermit."""
     mirrored = binascii.crc_hqx(payload.translate(_MIRROR), 0)
     return _MIRROR[mirrored & 0xFF] << 8 | _MIRROR[mirrored >> 8]
-
-
-CHECKSUMS: dict[str, tuple[Callable[[bytes], int], int]] = {
-    "crc32": (zlib.crc32, 4),
-    "crc32c": (crc32c, 4),
-    "adler32": (zlib.adler32, 4),
-    "crc16-xmodem": (_xmodem, 2),
-    "crc16-ccitt-false": (_ccitt_false, 2),
-    "crc16-x25": (_x25, 2),
-    "crc16-kermit": (_kermit, 2),
-    "crc16-modbus": (crc16_modbus, 2),
-}
-"""The function of each name, and how many bytes its number takes."""

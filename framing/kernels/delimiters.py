@@ -8,14 +8,21 @@ has been searched, less the bytes in which a delimiter may already have begun.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 from framing.kernels.contract import CORRUPT, DISCARDING, HUNTING, TOO_LARGE, Data, Fault, Memo, Split
 
-__all__ = ["split_delimited", "split_marked"]
+__all__ = ["pattern_of", "split_delimited", "split_marked"]
 
 _CR = 0x0D
 _NO_DELIMITER = "no delimiter came within that"
+
+
+@lru_cache(maxsize=256)
+def pattern_of(delimiters: tuple[bytes, ...]) -> re.Pattern[bytes]:
+    """What finds the first of several delimiters, and the longest where several begin at one place."""
+    return re.compile(b"|".join(map(re.escape, sorted(delimiters, key=len, reverse=True))))
 
 
 def split_delimited(
@@ -85,8 +92,7 @@ def split_delimited(
 
 
 def split_marked(
-    pattern: re.Pattern[bytes],
-    longest: int,
+    delimiters: tuple[bytes, ...],
     mark: bytes,
     max_frame: int,
     skip_oversize: bool,
@@ -96,11 +102,13 @@ def split_marked(
     memo: Memo,
     limit: int,
 ) -> Split:
-    """``mark`` (which may be empty), the payload, then the first of several delimiters (``pattern``, ``longest`` bytes).
+    """``mark`` (which may be empty), the payload, then the first of several delimiters.
 
     A mark inside a frame means that the frame before it was cut off: its sender began anew.
     """
     payloads: list[Any] = []
+    pattern = pattern_of(delimiters)
+    longest = max(map(len, delimiters))
     size = len(data)
     lead = len(mark)
     bound = lead + max_frame + longest

@@ -73,11 +73,11 @@ def _unstuff_cobs(body: Data) -> Data | str:
     while True:
         code = body[at]
         end = at + code
-        if end > size:
+        if end > size or not code:  # a zero can be here only where a memo passed over it
             return "a COBS block reaches past the end of its frame"
         parts.append(body[at + 1 : end])
         if end == size:
-            return b"".join(parts)
+            return body[:0].join(parts)  # bytes or bytearray, as the body is
         if code < 255:
             parts.append(b"\x00")
         at = end
@@ -101,7 +101,7 @@ def _unstuff_hdlc(width: int, body: Data) -> Data | str:
         if escapes == body.count(_HDLC_ESC_FLAG) + body.count(_HDLC_ESC_ESC):
             body = body.replace(_HDLC_ESC_FLAG, _HDLC_FLAG).replace(_HDLC_ESC_ESC, _HDLC_ESC)
         else:
-            body = _HDLC_ESCAPED.sub(lambda found: bytes((found[1][0] ^ 0x20,)), body)
+            body = body[:0] + _HDLC_ESCAPED.sub(lambda found: bytes((found[1][0] ^ 0x20,)), body)
     if not width:
         return body
     split_at = len(body) - width // 8

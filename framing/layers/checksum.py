@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
+import binascii
 import difflib
+import zlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 from framing.errors import HEAD_BYTES, DecodeError
-from framing.kernels.checksums import CHECKSUMS
+from framing.kernels import crc16_kermit, crc16_modbus, crc16_x25, crc32c
 from framing.layers.base import Layer
 
 __all__ = ["CHECKSUMS", "Checksum"]
+
+
+def _xmodem(payload: bytes) -> int:
+    return binascii.crc_hqx(payload, 0)
+
+
+def _ccitt_false(payload: bytes) -> int:
+    return binascii.crc_hqx(payload, 0xFFFF)
+
+
+CHECKSUMS: dict[str, tuple[Callable[[bytes], int], int]] = {
+    "crc32": (zlib.crc32, 4),
+    "crc32c": (crc32c, 4),
+    "adler32": (zlib.adler32, 4),
+    "crc16-xmodem": (_xmodem, 2),
+    "crc16-ccitt-false": (_ccitt_false, 2),
+    "crc16-x25": (crc16_x25, 2),
+    "crc16-kermit": (crc16_kermit, 2),
+    "crc16-modbus": (crc16_modbus, 2),
+}
+"""The function of each name, and how many bytes its number takes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -908,15 +908,15 @@ def test_a_slow_but_honest_peer_is_not_late(run: Run) -> None:
 
     async def main() -> None:
         async with (
-            aio.serve(LOCAL, WIRE, service, frame_timeout=0.1, idle_timeout=0.15) as server,
+            aio.serve(LOCAL, WIRE, service, frame_timeout=0.5, idle_timeout=0.75) as server,
             Stranger(server.address) as stranger,
         ):
-            stream = WIRE.encode_many(range(6))
+            stream = WIRE.encode_many(range(5))
             await stranger.send(stream[:2])
             for start in range(2, len(stream) - 2, 5):
-                await asyncio.sleep(0.06)
+                await asyncio.sleep(0.2)
                 await stranger.send(stream[start : start + 5])
-            await until(lambda: len(service.messages) >= 5)
+            await until(lambda: len(service.messages) >= 4)
             assert service.closed_peers == []
 
     run(main)
@@ -1323,7 +1323,8 @@ def test_who_cannot_shake_hands_harms_nobody(run: Run, contexts: Contexts) -> No
 
     async def main() -> None:
         async with (
-            aio.serve(LOCAL, WIRE, service, ssl_context=contexts[0], handshake_timeout=0.15) as server,
+            # Time enough for an honest handshake on a loaded machine too.
+            aio.serve(LOCAL, WIRE, service, ssl_context=contexts[0], handshake_timeout=1.5) as server,
             Stranger(server.address) as plain,
             Stranger(server.address) as silent,
         ):

@@ -124,7 +124,7 @@ def hold(framer: Framer, refusing: bool, stream: bytes, plan: list[tuple[str, in
 def test_what_is_done_to_a_compiled_decoder_comes_to_what_the_reference_makes_of_it(framer: Framer) -> None:
     small = st.binary(max_size=12) | st.binary(min_size=60, max_size=80)
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=40)
     @given(st.lists(small, max_size=5), st.binary(max_size=8), st.booleans(), plans(30))
     def held(payloads: list[bytes], tail: bytes, refusing: bool, plan: list[tuple[str, int]]) -> None:
         frames = []
@@ -153,7 +153,7 @@ def test_large_frames_land_where_the_reference_has_them(framer: Framer) -> None:
     sizes = st.sampled_from([3, 4095, 5000, 65_536, 66_000, 140_000])
     tails = st.sampled_from([b"", b"\x7f" * 8, b"\x00\x01"])
 
-    @settings(deadline=None)
+    @settings(deadline=None, max_examples=25)
     @given(st.lists(sizes, min_size=1, max_size=3), tails, st.integers(0, 7), plans(70_000))
     def held(sizes: list[int], tail: bytes, odds: int, plan: list[tuple[str, int]]) -> None:
         stream = b"".join(large_frame(framer, size, odds & 1) for size in sizes)

@@ -12,7 +12,8 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from framing.kernels import decimals, lengths
+from framing.kernels import audit, checksums, decimals, delimiters, lengths, stuffing
+from tests.kernels.audited import ARRIVES, CBOR_SOUND, IS_PLAIN, JSON_SOUND, MSGPACK_SOUND, WITHIN
 
 __all__ = ["FUNCTIONS", "SPLITTERS", "Function", "Splitter"]
 
@@ -102,6 +103,36 @@ _fields = st.tuples(
     LIMITS,
 ).filter(lambda options: len(options[4]) <= options[2])
 
+
+def _delimited(options: Options, payload: bytes) -> bytes:
+    return payload + options[0]
+
+
+def _marked(options: Options, payload: bytes) -> bytes:
+    return options[1] + payload + options[0][len(payload) % len(options[0])]
+
+
+def _cobs(options: Options, payload: bytes) -> bytes:
+    return stuffing.stuff_cobs(payload) + b"\0"
+
+
+def _slip(options: Options, payload: bytes) -> bytes:
+    return stuffing.stuff_slip(payload) + b"\xc0"
+
+
+def _hdlc(options: Options, payload: bytes) -> bytes:
+    return stuffing.stuff_hdlc(options[0], payload) + b"\x7e"
+
+
+COUNTS = st.integers(-4, 40) | st.sampled_from([(1 << 63) - 1, 1 << 63])
+STUFFED = b"\0\1\xff\xc0\xdb\xdc\xdd\x7e\x7d\x5e\x5d"
+contents = (
+    st.binary(max_size=40)
+    | st.lists(st.sampled_from(STUFFED)).map(bytes)
+    | st.lists(st.sampled_from([b"\0", b"a" * 253, b"b" * 254, b"c" * 255]), max_size=4).map(b"".join)
+)
+contents = contents | contents | contents.map(bytearray) | st.sampled_from([None, "text", 5])
+
 SPLITTERS = [
     Splitter(
         lengths.split_prefixed,
@@ -156,6 +187,73 @@ SPLITTERS = [
         ),
         st.integers(0, 40) | st.sampled_from([(1 << 63) - 1, 1 << 63]),
     ),
+    Splitter(
+        delimiters.split_delimited,
+        st.tuples(
+            st.sampled_from([b"\n", b"\r\n", b"aba", b"aab", b"bb", b"\0", b"--boundary--"]),
+            st.booleans(),
+            LIMITS,
+            st.booleans(),
+        ),
+        _delimited,
+        (b"\r", b"\n", b"\r\r\n", b"a", b"ab", b"aa", b"b", b"--bound"),
+        COUNTS,
+    ),
+    Splitter(
+        delimiters.split_marked,
+        st.tuples(
+            st.sampled_from(
+                [
+                    (b"\n",),
+                    (b"\r\n", b"\n"),
+                    (b"\x1c\r",),
+                    (b"ba", b"aba"),
+                    (b"b", b"\n", b"c\r"),
+                    tuple(bytes([digit]) for digit in b"123456789"),
+                ]
+            ),
+            st.sampled_from([b"", b"", b"\x0b", b"aa", b"ab", b"aba"]),
+            LIMITS,
+            st.booleans(),
+            st.booleans(),
+        ),
+        _marked,
+        (b"\x0b", b"\r", b"\n", b"a", b"aa", b"ab", b"b", b"\x1c", b"123"),
+        COUNTS,
+    ),
+    Splitter(
+        stuffing.split_cobs,
+        st.tuples(LIMITS, st.booleans()),
+        _cobs,
+        (b"\0", b"\1", b"\2", b"\xff", b"\xff" + b"a" * 254, b"\xfe" + b"a" * 253),
+        COUNTS,
+    ),
+    Splitter(
+        stuffing.split_slip, st.tuples(LIMITS, st.booleans()), _slip, (b"\xc0", b"\xdb", b"\xdb\xdc", b"\xdd"), COUNTS
+    ),
+    Splitter(
+        stuffing.split_hdlc,
+        st.tuples(st.sampled_from([0, 0, 16, 32, 8, False]), LIMITS, st.booleans()),
+        _hdlc,
+        (b"\x7e", b"\x7d", b"\x7d\x7d", b"\x7d\x5e", b"\x7d\x5d\x7e"),
+        COUNTS,
+    ),
 ]
 
-FUNCTIONS: list[Function] = []
+FUNCTIONS = [
+    Function(stuffing.stuff_cobs, st.tuples(contents)),
+    Function(stuffing.stuff_slip, st.tuples(contents)),
+    Function(stuffing.stuff_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8, True, -1]), contents)),
+    Function(stuffing.fcs, st.tuples(st.sampled_from([0, 16, 32, 8, "16"]), contents)),
+    Function(checksums.crc32c, st.tuples(contents)),
+    Function(checksums.crc16_modbus, st.tuples(contents)),
+    Function(checksums.crc16_x25, st.tuples(contents)),
+    Function(checksums.crc16_kermit, st.tuples(contents)),
+    Function(audit.json_within, WITHIN),
+    Function(audit.json_sound, JSON_SOUND),
+    Function(audit.msgpack_within, WITHIN),
+    Function(audit.msgpack_sound, MSGPACK_SOUND),
+    Function(audit.cbor_sound, CBOR_SOUND),
+    Function(audit.is_plain, IS_PLAIN),
+    Function(audit.arrives, ARRIVES),
+]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framing.errors import DecodeError
-from framing.kernels.checksums import CHECKSUMS
+from framing.layers import CHECKSUMS
 from framing.layers import Checksum, Layer
 
 CHECKS = {

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from framing.kernels.checksums import CHECKSUMS
+from framing.layers import CHECKSUMS
 
 CRCMOD = {
     "crc32": "crc-32",

@@ -33,6 +33,8 @@ typedef struct {
     Py_ssize_t size;
 } Span;
 
+#define MOST_DELIMITERS 8 /* beyond these the reference searches */
+
 typedef union {
     struct {
         Py_ssize_t width, counted, min_frame, max_frame;
@@ -61,6 +63,20 @@ typedef union {
     struct {
         Py_ssize_t max_header, max_frame;
     } content_length;
+    struct {
+        Span delimiter;
+        Py_ssize_t max_frame;
+        int cr_allowed, skip;
+    } delimited;
+    struct {
+        Span delimiters[MOST_DELIMITERS], mark;
+        Py_ssize_t count, longest, max_frame;
+        int skip_oversize, skip_corrupt;
+    } marked;
+    struct {
+        Py_ssize_t width, max_frame; /* the width, in bits, is that of HDLC's check sequence */
+        int skip;
+    } stuffed;
 } Options;
 
 typedef struct {
@@ -181,6 +197,28 @@ static inline Memo memo_of(Py_ssize_t number) {
     return memo;
 }
 
+/* Memos that are no count of bytes; contract.py says what they mean. */
+#define DISCARDING (-1)
+#define HUNTING (-2)
+
+/* The sum of two numbers from 0 on, or the largest number where that is less. */
+static inline Py_ssize_t sum_of(Py_ssize_t one, Py_ssize_t other) {
+    return one > PY_SSIZE_T_MAX - other ? PY_SSIZE_T_MAX : one + other;
+}
+
+/* `at + by`, or `size` where that is less; `at` is at most `size`. */
+static inline Py_ssize_t within(Py_ssize_t at, Py_ssize_t by, Py_ssize_t size) {
+    return by < size - at ? at + by : size;
+}
+
+static inline Py_ssize_t larger(Py_ssize_t one, Py_ssize_t other) {
+    return one > other ? one : other;
+}
+
+/* checksums.c */
+void prepare_checksums(void);
+void check_sequence(int width, const unsigned char *bytes, Py_ssize_t size, unsigned char *sequence); /* of 0, 2, 4 bytes */
+
 /* carry.c */
 extern PyType_Spec carry_spec;
 PyObject *new_carry(PyTypeObject *type, const Kernel *kernel, PyObject *args); /* NULL, and no exception, where they do not fit */
@@ -190,6 +228,38 @@ extern const Kernel split_prefixed_kernel, split_varint_kernel, split_field_kern
 
 /* decimals.c */
 extern const Kernel split_decimal_kernel, split_content_length_kernel;
+
+/* delimiters.c */
+extern const Kernel split_delimited_kernel, split_marked_kernel;
+
+/* stuffing.c */
+extern const Kernel split_cobs_kernel, split_slip_kernel, split_hdlc_kernel;
+
+/* Every other function, as Python calls it: audit.c, checksums.c and stuffing.c; of several arguments … */
+#define FUNCTIONS(EACH)                                                                                      \
+    EACH(arrives)                                                                                            \
+    EACH(cbor_sound)                                                                                         \
+    EACH(fcs)                                                                                                \
+    EACH(is_plain)                                                                                           \
+    EACH(json_sound)                                                                                         \
+    EACH(json_within)                                                                                        \
+    EACH(msgpack_sound)                                                                                      \
+    EACH(msgpack_within)                                                                                     \
+    EACH(stuff_hdlc)
+
+/* … and of one. */
+#define FUNCTIONS_OF_ONE(EACH)                                                                               \
+    EACH(crc16_kermit)                                                                                       \
+    EACH(crc16_modbus)                                                                                       \
+    EACH(crc16_x25)                                                                                          \
+    EACH(crc32c)                                                                                             \
+    EACH(stuff_cobs)                                                                                         \
+    EACH(stuff_slip)
+
+#define DECLARE(name) PyObject *call_##name(PyObject *module, PyObject *const *args, Py_ssize_t count);
+#define DECLARE_OF_ONE(name) PyObject *call_##name(PyObject *module, PyObject *argument);
+FUNCTIONS(DECLARE)
+FUNCTIONS_OF_ONE(DECLARE_OF_ONE)
 
 #if defined(__GNUC__)
 #pragma GCC visibility pop

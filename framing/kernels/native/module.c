@@ -9,13 +9,19 @@
     EACH(split_fixed)                                                                                        \
     EACH(split_records)                                                                                      \
     EACH(split_decimal)                                                                                      \
-    EACH(split_content_length)
+    EACH(split_content_length)                                                                               \
+    EACH(split_delimited)                                                                                    \
+    EACH(split_marked)                                                                                       \
+    EACH(split_cobs)                                                                                         \
+    EACH(split_slip)                                                                                         \
+    EACH(split_hdlc)
 
 #define FUNCTION(name)                                                                                       \
     static PyObject *call_##name(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {     \
         return call_kernel(&name##_kernel, args, count);                                                     \
     }
 #define METHOD(name) {#name, (PyCFunction)(void (*)(void))call_##name, METH_FASTCALL, NULL},
+#define METHOD_OF_ONE(name) {#name, call_##name, METH_O, NULL},
 
 #define KERNEL(name) {(PyCFunction)(void (*)(void))call_##name, &name##_kernel},
 
@@ -64,10 +70,14 @@ static PyObject *carry_for(PyObject *module, PyObject *split) {
     return call_reference("framing.kernels.carry", "carry_for", &split, 1);
 }
 
-static PyMethodDef methods[] = {SPLITTERS(METHOD){"carry_for", carry_for, METH_O, NULL}, {NULL, NULL, 0, NULL}};
+static PyMethodDef methods[] = {
+    SPLITTERS(METHOD) FUNCTIONS(METHOD) FUNCTIONS_OF_ONE(METHOD_OF_ONE){"carry_for", carry_for, METH_O, NULL},
+    {NULL, NULL, 0, NULL},
+};
 
 static int fill_module(PyObject *module) {
     State *state = PyModule_GetState(module);
+    prepare_checksums();
     PyObject *functools = PyImport_ImportModule("functools");
     state->carry = PyType_FromModuleAndSpec(module, &carry_spec, NULL);
     state->partial = functools != NULL ? PyObject_GetAttrString(functools, "partial") : NULL;
