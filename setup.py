@@ -23,7 +23,8 @@ if stable_abi and wanted:
     twin = Extension(
         "framing.kernels._native",
         sources=sorted(path.as_posix() for path in NATIVE.glob("*.c")),
-        depends=[(NATIVE / "kernel.h").as_posix()],
+        depends=sorted(path.as_posix() for path in NATIVE.glob("*.h")),
+        extra_compile_args=[] if os.name == "nt" else ["-O3"],  # some Pythons are built with less
         py_limited_api=True,
         optional=True,
     )

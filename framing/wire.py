@@ -134,7 +134,7 @@ class Wire(Generic[T]):
         return payload
 
     def _payloads(self, messages: Iterable[T]) -> list[bytes]:
-        given = list(messages)
+        given = messages if isinstance(messages, list) else list(messages)
         limit = self.framer.max_frame
         try:
             payloads = self.codec.encode_many(given)

@@ -70,25 +70,20 @@ class Typed(Codec[T]):
             payload = tools.encode(message)
         except encode_failures as error:
             _refuse_message(form.word, error)
-        if not form.within([payload], self.max_depth):
-            raise EncodeError(
-                f"the message nests deeper than max_depth={self.max_depth}, or holds itself", expected=self.max_depth
-            )
-        if self.verify:
-            self._verify(message, payload, tools)
+        if not self._arrive([message], [payload], tools):
+            self._check_sent(message, payload, tools)
         return payload
 
     def encode_many(self, messages: Iterable[T]) -> list[bytes]:
-        form = self._format
-        tools = form.tools(self.type)
-        given = list(messages)
-        payloads: list[bytes] = []
+        tools = self._format.tools(self.type)
+        given = messages if isinstance(messages, list) else list(messages)
         try:
             payloads = list(map(tools.encode, given))
-            good = form.within(payloads, self.max_depth) and (not self.verify or self._arrive(given, payloads, tools))
         except encode_failures:
-            good = False
-        return payloads if good else list(map(self.encode, given))
+            payloads = []
+        if len(payloads) == len(given) and self._arrive(given, payloads, tools):
+            return payloads
+        return list(map(self.encode, given))
 
     def decode(self, payload: bytes) -> T:
         form = self._format
@@ -97,11 +92,7 @@ class Typed(Codec[T]):
             message = tools.decode(payload)
         except _decode_failures as error:
             refuse_payload(form.word, error, payload)
-        try:
-            sound = self._sound([payload], [message], tools)
-        except _decode_failures:
-            sound = False
-        if not sound:
+        if not self._sound([payload], [message], tools):
             if not form.within([payload], self.max_depth):
                 raise _too_deep_payload(form.word, self.max_depth, payload)
             self._blame(payload)
@@ -109,26 +100,38 @@ class Typed(Codec[T]):
 
     def decode_many(self, payloads: list[bytes]) -> list[T]:
         tools = self._format.tools(self.type)
-        messages: list[T] = []
         try:
             messages = list(map(tools.decode, payloads))
-            sound = self._sound(payloads, messages, tools)
         except _decode_failures:
-            sound = False
-        return messages if sound else list(map(self.decode, payloads))
+            messages = []
+        if len(messages) == len(payloads) and self._sound(payloads, messages, tools):
+            return messages
+        return list(map(self.decode, payloads))
 
     def _arrive(self, messages: list[T], payloads: list[bytes], tools: Tools) -> bool:
-        """Whether it is certain that each message arrives as it was sent."""
-        if self.type is Any:
-            return arrives(messages, payloads, tools.decode, self._format.is_json, self.max_depth)
-        return not any(map(self._suspect, payloads)) and list(map(tools.decode, payloads)) == messages
-
-    def _verify(self, message: T, payload: bytes, tools: Tools) -> None:
-        """Raise `EncodeError` unless the message arrives as it was sent."""
-        word, hint = self._format.word, self._format.hint
+        """Whether it is certain that no payload nests too deep and, where that is verified, each arrives as it was sent."""
+        form = self._format
         try:
-            if self._arrive([message], [payload], tools):
-                return
+            if not self.verify:
+                return form.within(payloads, self.max_depth)
+            if self.type is Any:
+                return arrives(messages, payloads, tools.decode, form.is_json, self.max_depth)
+            return (
+                form.within(payloads, self.max_depth)
+                and not any(map(self._suspect, payloads))
+                and list(map(tools.decode, payloads)) == messages
+            )
+        except encode_failures:
+            return False  # the peer would refuse one of them
+
+    def _check_sent(self, message: T, payload: bytes, tools: Tools) -> None:
+        """Raise `EncodeError` unless the payload does not nest too deep, and arrives as the message."""
+        word = self._format.word
+        if not self._format.within([payload], self.max_depth):
+            raise EncodeError(
+                f"the message nests deeper than max_depth={self.max_depth}, or holds itself", expected=self.max_depth
+            )
+        try:
             arrived = tools.decode(payload)
         except encode_failures as error:
             raise EncodeError(f"the peer would refuse this message: {error}") from error
@@ -136,7 +139,7 @@ class Typed(Codec[T]):
         if path is None and self.type is Any:
             path = find_difference(message, arrived)
         if path is not None:
-            raise EncodeError(f"{word} would carry what is at {path} as something else; {hint}")
+            raise EncodeError(f"{word} would carry what is at {path} as something else; {self._format.hint}")
         if self.type is not Any:
             _verify_typed(word, message, arrived, payload, tools.encode)
 
@@ -148,8 +151,11 @@ class Typed(Codec[T]):
                 return False
             if tools.same(payloads, messages) and not any(map(self._suspect, payloads)):
                 return True
-            # What a type does not know it skips, unread.
-            messages = list(map(form.tools(Any).decode, payloads))
+            try:
+                # What a type does not know it skips, unread.
+                messages = list(map(form.tools(Any).decode, payloads))
+            except _decode_failures:
+                return False
         return form.sound(payloads, messages, self.max_depth, self.unique_keys, tools.same)
 
     def _suspect(self, payload: bytes) -> bool:

@@ -52,6 +52,7 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         "_lingering",
         "_probe",
         "_scheduled",
+        "_settled",
         "_shake_by",
         "_shake_seconds",
         "_shared",
@@ -92,6 +93,7 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         self._blocked = False  # the transport has enough
         self._scheduled = False  # a flush is due in this turn of the loop
         self._ending = False
+        self._settled = False  # the system has all that was queued, and there will be no more
         self._asked = False  # the transport was told that there is no more to write
         self._hurried = False  # somebody waits for the end
         self._lingering: Linger | None = None
@@ -147,7 +149,7 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if exc is None:
+        if exc is None or self._settled:
             self.channel.close()
             self.channel.drop()
         else:
@@ -377,6 +379,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             else:
                 self._take_eof()
         self._pass_on(tunnel)
+        if channel.queued and not self._blocked:
+            self.schedule()  # TLS may have had to hear this first
 
     def _pass_on(self, tunnel: Tunnel) -> None:
         """Have the transport write what TLS has to say."""
@@ -399,6 +403,7 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         self._shake_by = NEVER
         self.channel.lost(error)
         if self._ending:
+            self.failure = self.failure or error
             self.flush()  # for the end
         else:
             self.troubled(error)
@@ -519,6 +524,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         transport = self.transport
         if transport is None or transport.is_closing():
             return
+        # What breaks behind that takes nothing with it, be it TLS's own goodbye to a peer that does not wait for it.
+        self._settled = self._settled or self._drained
         self._say_eof()
         if self.eof:
             transport.close()  # which writes what it has before
@@ -548,11 +555,11 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     def _look(self) -> None:
         self._timer, self._due = None, NEVER
         now = self.loop.time()
-        if self._ending:
-            self._look_at_end(now)
-            return
         if now >= self._shake_by:
             self._fail(shaken_late(self.address, self._shake_seconds))
+            return
+        if self._ending:
+            self._look_at_end(now)
             return
         if self._is_too_slow(now):
             self.abort(self._slowness.verdict(self.address, self.queued))

@@ -50,7 +50,7 @@ class BadPacket(DecodeError):
 class Mailbox(Generic[T]):
     """A datagram socket that does not block, and the wire whose messages its packets are. Any threads may use it."""
 
-    __slots__ = ("_closed", "_limit", "_lock", "_open", "_room", "address", "peer", "sock", "wire")
+    __slots__ = ("_closed", "_left", "_limit", "_lock", "_open", "_room", "_waiting", "address", "peer", "sock", "wire")
 
     def __init__(self, sock: socket.socket, wire: Wire[T]) -> None:
         if sock.type != socket.SOCK_DGRAM:
@@ -69,6 +69,8 @@ class Mailbox(Generic[T]):
         self._room = memoryview(bytearray(min(wire.framer.max_frame, self._limit) + 1))
         self._lock = threading.RLock()  # may be taken again by a signal handler that closes
         self._closed = False
+        self._waiting = 0  # how many threads wait for the descriptor
+        self._left: int | None = None  # the descriptor, where it was closed while they do
 
     def __repr__(self) -> str:
         return f"{self.address}" + (f" to {self.peer}" if self.peer is not None else "")
@@ -187,11 +189,20 @@ class Mailbox(Generic[T]):
 
     def wait(self, end: float | None, *, writing: bool = False) -> bool:
         """Wait until there is something to read, or room to write; False past ``end``."""
-        fd = self.sock.fileno()
-        if fd < 0:
-            raise self._no_more("waiting")
-        # A poll of its own, for it serves one thread at a time.
-        return bool(Poll(fd).wait(WRITE if writing else READ, time_left(end)))
+        with self._lock:
+            fd = self.sock.fileno()
+            if fd < 0:
+                raise self._no_more("waiting")
+            self._waiting += 1
+        try:
+            # A poll of its own, for it serves one thread at a time.
+            return bool(Poll(fd).wait(WRITE if writing else READ, time_left(end)))
+        finally:
+            with self._lock:
+                self._waiting -= 1
+                if self._left is not None and not self._waiting:
+                    left, self._left = self._left, None
+                    socket.close(left)
 
     # --------------------------------------------------------------------- end
 
@@ -210,7 +221,11 @@ class Mailbox(Generic[T]):
             # It wakes, though it fails where nothing is connected.
             self.sock.shutdown(socket.SHUT_RDWR)
         with self._lock:
-            self.sock.close()
+            if self._waiting and self.sock.fileno() >= 0:
+                # The last who waits gives it back: one that is about to would wait for whoever gets its number next.
+                self._left = self.sock.detach()
+            else:
+                self.sock.close()
         if first:
             remove_dead_path(self.address, socket.SOCK_DGRAM)
 

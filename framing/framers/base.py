@@ -29,7 +29,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Generic, TypeAlias, TypeVar, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 
 from framing.errors import (
     HEAD_BYTES,
@@ -112,6 +112,13 @@ class Framer:
     """
 
     max_frame: int = field(default=DEFAULT_MAX_FRAME, kw_only=True)
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let no batch be encoded by another rule than one payload is."""
+        # By name, for dataclass(slots=True) made this class anew, and super() alone means the one before.
+        super(Framer, cls).__init_subclass__(**options)
+        if not {"encode", "wrap"}.isdisjoint(cls.__dict__) and "encode_many" not in cls.__dict__:
+            cls.encode_many = Framer.encode_many  # type: ignore[method-assign]  # the inherited one bypasses them
 
     def __post_init__(self) -> None:
         """Check the options; a subclass that has its own calls this first."""

@@ -5,13 +5,14 @@ Nothing is escaped: a payload that holds the delimiter cannot be sent, and encod
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from framing.errors import EncodeError
-from framing.framers.base import Framer, as_bytes, check_choice
-from framing.kernels import split_delimited, split_marked
+from framing.framers.base import Buffer, Framer, as_bytes, check_choice
+from framing.kernels import join_delimited, split_delimited, split_marked
 from framing.kernels.contract import Splitter
 from framing.kernels.delimiters import pattern_of
 
@@ -74,6 +75,13 @@ class Delimited(Framer):
             return partial(split_delimited, self.delimiters[0], False, self.max_frame, skip)
         return partial(split_marked, self.delimiters, self.start, self.max_frame, skip, self.on_corrupt == "skip")
 
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = None
+        if len(self.delimiters) == 1 and not self.start:
+            joined = join_delimited(self.delimiters[0], False, self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
+
     def wrap(self, payload: bytes) -> bytes:
         body = payload + self.delimiters[0]
         # Judged together with the delimiter: the end of the payload and the beginning of the delimiter may make one too.
@@ -121,6 +129,11 @@ class Lines(Framer):
     @property
     def final_delimiter(self) -> bytes:
         return self.newline if self.final == "optional" else b""
+
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_delimited(self.newline, self.newline == b"\n", self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
 
     def wrap(self, payload: bytes) -> bytes:
         if self.newline in payload:

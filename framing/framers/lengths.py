@@ -5,13 +5,16 @@ They cannot find the next frame behind a bad header, for nothing marks it: a vio
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal, TypeAlias
 
 from framing.errors import EncodeError
-from framing.framers.base import Framer, as_bytes, check_option
+from framing.framers.base import Buffer, Framer, as_bytes, check_option
 from framing.kernels import (
+    join_prefixed,
+    join_varint,
     read_unsigned,
     read_varint,
     split_field,
@@ -71,14 +74,22 @@ class LengthPrefixed(Framer):
         _check_min_frame(self)
 
     def splitter(self) -> Splitter:
-        counted = self.width if self.counts == "frame" else 0
-        return partial(split_prefixed, self.width, self.byteorder, counted, self.min_frame, self.max_frame)
+        return partial(split_prefixed, self.width, self.byteorder, self._counted, self.min_frame, self.max_frame)
+
+    @property
+    def _counted(self) -> int:
+        return self.width if self.counts == "frame" else 0
+
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_prefixed(self.width, self.byteorder, self._counted, self.min_frame, self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
 
     def wrap(self, payload: bytes) -> bytes:
         size = len(payload)
         if size < self.min_frame:
             raise _too_small(payload, self.min_frame)
-        length = size + self.width if self.counts == "frame" else size
+        length = size + self._counted
         try:
             return length.to_bytes(self.width, self.byteorder) + payload
         except OverflowError:
@@ -108,6 +119,11 @@ class VarintPrefixed(Framer):
 
     def splitter(self) -> Splitter:
         return partial(split_varint, self.min_frame, self.max_frame)
+
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_varint(self.min_frame, self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
 
     def wrap(self, payload: bytes) -> bytes:
         if len(payload) < self.min_frame:

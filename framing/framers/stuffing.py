@@ -7,13 +7,24 @@ Frames of no bytes at all (end byte behind end byte) are ignored, as each of the
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
 
 from framing.errors import EncodeError
-from framing.framers.base import Framer, check_choice
-from framing.kernels import split_cobs, split_hdlc, split_slip, stuff_cobs, stuff_hdlc, stuff_slip
+from framing.framers.base import Buffer, Framer, check_choice
+from framing.kernels import (
+    join_cobs,
+    join_hdlc,
+    join_slip,
+    split_cobs,
+    split_hdlc,
+    split_slip,
+    stuff_cobs,
+    stuff_hdlc,
+    stuff_slip,
+)
 from framing.kernels.contract import Splitter
 
 __all__ = ["COBS", "HDLC", "SLIP"]
@@ -36,6 +47,11 @@ class COBS(Framer):
     def splitter(self) -> Splitter:
         return partial(split_cobs, self.max_frame, self.on_corrupt == "skip")
 
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_cobs(self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
+
     def wrap(self, payload: bytes) -> bytes:
         return stuff_cobs(payload) + b"\x00"
 
@@ -55,6 +71,11 @@ class SLIP(Framer):
 
     def splitter(self) -> Splitter:
         return partial(split_slip, self.max_frame, self.on_corrupt == "skip")
+
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_slip(self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
 
     def wrap(self, payload: bytes) -> bytes:
         if not payload:
@@ -81,6 +102,11 @@ class HDLC(Framer):
 
     def splitter(self) -> Splitter:
         return partial(split_hdlc, self.fcs or 0, self.max_frame, self.on_corrupt == "skip")
+
+    def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
+        given = list(payloads)
+        joined = join_hdlc(self.fcs or 0, self.max_frame, given)
+        return joined if joined is not None else Framer.encode_many(self, given)
 
     def wrap(self, payload: bytes) -> bytes:
         if not payload and not self.fcs:

@@ -24,6 +24,12 @@ __all__ = [
     "crc32c",
     "fcs",
     "is_plain",
+    "join_cobs",
+    "join_delimited",
+    "join_hdlc",
+    "join_prefixed",
+    "join_slip",
+    "join_varint",
     "json_sound",
     "json_within",
     "msgpack_sound",
@@ -73,6 +79,12 @@ if compiled:
         crc32c,
         fcs,
         is_plain,
+        join_cobs,
+        join_delimited,
+        join_hdlc,
+        join_prefixed,
+        join_slip,
+        join_varint,
         json_sound,
         json_within,
         msgpack_sound,
@@ -106,6 +118,25 @@ else:
     from framing.kernels.carry import carry_for
     from framing.kernels.checksums import crc16_kermit, crc16_modbus, crc16_x25, crc32c
     from framing.kernels.decimals import split_content_length, split_decimal
-    from framing.kernels.delimiters import split_delimited, split_marked
-    from framing.kernels.lengths import split_field, split_fixed, split_prefixed, split_records, split_varint
-    from framing.kernels.stuffing import fcs, split_cobs, split_hdlc, split_slip, stuff_cobs, stuff_hdlc, stuff_slip
+    from framing.kernels.delimiters import join_delimited, split_delimited, split_marked
+    from framing.kernels.lengths import (
+        join_prefixed,
+        join_varint,
+        split_field,
+        split_fixed,
+        split_prefixed,
+        split_records,
+        split_varint,
+    )
+    from framing.kernels.stuffing import (
+        fcs,
+        join_cobs,
+        join_hdlc,
+        join_slip,
+        split_cobs,
+        split_hdlc,
+        split_slip,
+        stuff_cobs,
+        stuff_hdlc,
+        stuff_slip,
+    )

@@ -86,6 +86,7 @@ def json_sound(payloads: list[bytes], messages: list[Any], max_depth: int, uniqu
     # entry has its colon.
     return (
         not unique_keys
+        or _has_keys_for_colons(payloads, messages)
         or same(payloads, messages)
         or all(
             _JSON_STRING.sub(b"", payload).count(b":") == count_keys(message)
@@ -94,26 +95,23 @@ def json_sound(payloads: list[bytes], messages: list[Any], max_depth: int, uniqu
     )
 
 
+def _has_keys_for_colons(payloads: list[bytes], messages: list[Any]) -> bool:
+    """Whether all messages are dicts, with as many keys as there are colons: then each entry is one of these keys, once."""
+    return (
+        # The first of them tells, mostly, whether it is worth asking.
+        next(map(type, messages), None) is dict
+        and payloads[0].count(b":") == len(messages[0])
+        and set(map(type, messages)) == {dict}
+        and b"".join(payloads).count(b":") == sum(map(len, messages))
+    )
+
+
 # The MessagePack formats that carry bytes behind a length: the width of the length, and what else precedes the bytes.
 _SIZED = {0xC4: (1, 0), 0xC5: (2, 0), 0xC6: (4, 0), 0xC7: (1, 1), 0xC8: (2, 1), 0xC9: (4, 1)}
 _SIZED.update({0xD9: (1, 0), 0xDA: (2, 0), 0xDB: (4, 0)})
 # … and those of a fixed size, the first byte included.
-_FIXED = {
-    0xC0: 1,
-    0xC1: 1,
-    0xC2: 1,
-    0xC3: 1,
-    0xCA: 5,
-    0xCB: 9,
-    0xCC: 2,
-    0xCD: 3,
-    0xCE: 5,
-    0xCF: 9,
-    0xD0: 2,
-    0xD1: 3,
-    0xD2: 5,
-}
-_FIXED.update({0xD3: 9, 0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18})
+_FIXED = {0xC0: 1, 0xC1: 1, 0xC2: 1, 0xC3: 1, 0xCA: 5, 0xCB: 9, 0xCC: 2, 0xCD: 3, 0xCE: 5, 0xCF: 9, 0xD0: 2}
+_FIXED.update({0xD1: 3, 0xD2: 5, 0xD3: 9, 0xD4: 3, 0xD5: 4, 0xD6: 6, 0xD7: 10, 0xD8: 18})
 
 
 def msgpack_skeleton(payload: bytes, max_depth: int) -> tuple[int, int]:
@@ -165,6 +163,8 @@ def msgpack_skeleton(payload: bytes, max_depth: int) -> tuple[int, int]:
 
 def msgpack_within(payloads: list[bytes], max_depth: int) -> bool:
     """Whether no MessagePack payload nests deeper than ``max_depth``."""
+    if max(map(len, payloads), default=0) <= max_depth:
+        return True
     return not any(
         len(payload) > max_depth
         and len(payload) - len(payload.translate(None, _MSGPACK_CONTAINERS)) > max_depth
@@ -175,7 +175,10 @@ def msgpack_within(payloads: list[bytes], max_depth: int) -> bool:
 
 def msgpack_may_have_nan(payload: bytes) -> bool:
     """False where no float in a MessagePack payload is NaN."""
-    return any(pattern.search(payload) is not None for pattern in _MSGPACK_NAN)
+    # The second byte of one is 7F or FF: that neither is there is the quickest answer.
+    return (b"\x7f" in payload or b"\xff" in payload) and any(
+        pattern.search(payload) is not None for pattern in _MSGPACK_NAN
+    )
 
 
 def msgpack_sound(payloads: list[bytes], messages: list[Any], max_depth: int, unique_keys: bool, same: Same) -> bool:

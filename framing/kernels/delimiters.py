@@ -13,7 +13,7 @@ from typing import Any
 
 from framing.kernels.contract import CORRUPT, DISCARDING, HUNTING, TOO_LARGE, Data, Fault, Memo, Split
 
-__all__ = ["pattern_of", "split_delimited", "split_marked"]
+__all__ = ["join_delimited", "pattern_of", "split_delimited", "split_marked"]
 
 _CR = 0x0D
 _NO_DELIMITER = "no delimiter came within that"
@@ -23,6 +23,23 @@ _NO_DELIMITER = "no delimiter came within that"
 def pattern_of(delimiters: tuple[bytes, ...]) -> re.Pattern[bytes]:
     """What finds the first of several delimiters, and the longest where several begin at one place."""
     return re.compile(b"|".join(map(re.escape, sorted(delimiters, key=len, reverse=True))))
+
+
+def join_delimited(delimiter: bytes, cr_allowed: bool, max_frame: int, payloads: list[Any]) -> bytes | None:
+    """The frames of all payloads, as `split_delimited` takes them apart, in one bytes object.
+
+    None where one of them is no ``bytes``, too large, or has a delimiter in it, and where the delimiter ends as it begins:
+    what is wrong, if anything is, encoding each by itself tells.
+    """
+    if list(map(type, payloads)).count(bytes) < len(payloads) or max(map(len, payloads), default=0) > max_frame:
+        return None
+    if any(delimiter.startswith(delimiter[at:]) for at in range(1, len(delimiter))):
+        return None
+    joined = delimiter.join([*payloads, b""])
+    # No two of them can have bytes in common. So if there are no more than were put there, those are all.
+    if joined.count(delimiter) > len(payloads) or (cr_allowed and b"\r" in joined and b"\r" + delimiter in joined):
+        return None
+    return joined
 
 
 def split_delimited(

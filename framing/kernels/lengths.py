@@ -6,12 +6,15 @@ read of the length, one slice and one append; what is wrong with a frame is work
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from struct import Struct
 from typing import Any
 
 from framing.kernels.contract import CORRUPT, TOO_LARGE, Data, Fault, Memo, Split
 
 __all__ = [
+    "join_prefixed",
+    "join_varint",
     "read_unsigned",
     "read_varint",
     "split_field",
@@ -67,6 +70,40 @@ def read_varint(data: Data, at: int, most: int) -> tuple[int, int] | str | None:
             return CORRUPT if byte == 0 and shift else (value, index + 1)
         shift += 7
     return None if len(data) - at < most else TOO_LARGE
+
+
+def join_prefixed(
+    width: int, byteorder: Any, counted: int, min_frame: int, max_frame: int, payloads: list[Any]
+) -> bytes | None:
+    """The frames of all payloads, as `split_prefixed` takes them apart, in one bytes object.
+
+    None where one of them is no ``bytes``, too small or too large: what is wrong with it, encoding it by itself tells.
+    """
+    most = min(max_frame, (1 << 8 * width) - 1 - counted)
+
+    def header(size: int) -> bytes:
+        return (size + counted).to_bytes(width, byteorder)
+
+    return _join(header, min_frame, most, payloads)
+
+
+def join_varint(min_frame: int, max_frame: int, payloads: list[Any]) -> bytes | None:
+    """The same for `split_varint`."""
+    return _join(write_varint, min_frame, max_frame, payloads)
+
+
+def _join(header: Callable[[int], bytes], least: int, most: int, payloads: list[Any]) -> bytes | None:
+    if list(map(type, payloads)).count(bytes) < len(payloads):
+        return None
+    sizes = list(map(len, payloads))
+    distinct = set(sizes)  # few, among many payloads
+    if not all(least <= size <= most for size in distinct):
+        return None
+    headers = {size: header(size) for size in distinct}
+    parts = [b""] * (2 * len(payloads))
+    parts[::2] = [headers[size] for size in sizes]
+    parts[1::2] = payloads
+    return b"".join(parts)
 
 
 def split_prefixed(

@@ -15,7 +15,18 @@ from typing import Any
 
 from framing.kernels.contract import CORRUPT, DISCARDING, TOO_LARGE, Data, Fault, Memo, Split
 
-__all__ = ["fcs", "split_cobs", "split_hdlc", "split_slip", "stuff_cobs", "stuff_hdlc", "stuff_slip"]
+__all__ = [
+    "fcs",
+    "join_cobs",
+    "join_hdlc",
+    "join_slip",
+    "split_cobs",
+    "split_hdlc",
+    "split_slip",
+    "stuff_cobs",
+    "stuff_hdlc",
+    "stuff_slip",
+]
 
 _COBS_END = b"\x00"
 _SLIP_END, _SLIP_ESC, _SLIP_ESC_END, _SLIP_ESC_ESC = b"\xc0", b"\xdb", b"\xdb\xdc", b"\xdb\xdd"
@@ -64,6 +75,36 @@ def stuff_hdlc(width: int, payload: bytes) -> bytes:
     """The payload and its FCS, escaped, without flags (RFC 1662, section 4.2)."""
     body = payload + fcs(width, payload)
     return body.replace(_HDLC_ESC, _HDLC_ESC_ESC).replace(_HDLC_FLAG, _HDLC_ESC_FLAG)
+
+
+def join_cobs(max_frame: int, payloads: list[Any]) -> bytes | None:
+    """The frames of all payloads, as `split_cobs` takes them apart, in one bytes object.
+
+    None where one of them is no ``bytes``, too large, or cannot be carried: what is wrong, encoding it by itself tells.
+    """
+    if not _can_be_joined(0, max_frame, payloads):
+        return None
+    return b"".join([stuff_cobs(payload) + _COBS_END for payload in payloads])
+
+
+def join_slip(max_frame: int, payloads: list[Any]) -> bytes | None:
+    """The same for `split_slip`."""
+    if not _can_be_joined(1, max_frame, payloads):
+        return None
+    return b"".join([_SLIP_END + stuff_slip(payload) + _SLIP_END for payload in payloads])
+
+
+def join_hdlc(width: int, max_frame: int, payloads: list[Any]) -> bytes | None:
+    """The same for `split_hdlc`."""
+    if not _can_be_joined(0 if width else 1, max_frame, payloads):
+        return None
+    return b"".join([_HDLC_FLAG + stuff_hdlc(width, payload) + _HDLC_FLAG for payload in payloads])
+
+
+def _can_be_joined(least: int, most: int, payloads: list[Any]) -> bool:
+    return list(map(type, payloads)).count(bytes) == len(payloads) and all(
+        least <= size <= most for size in set(map(len, payloads))
+    )
 
 
 def _unstuff_cobs(body: Data) -> Data | str:

@@ -5,15 +5,21 @@ many of them each search, slice and copy went over; where twice the stream costs
 the cost is not linear. *Does it look again at what it has searched?* Regular expressions and other native code
 go past the counting, so bytes that end a frame are planted in the middle of what was searched before: a kernel that goes
 on where it stopped cannot see them, one that begins anew finds a frame which is not there.
+
+A compiled kernel goes past the counting altogether. Its bytes are counted on its reference in plain Python, which says the
+same of the same bytes; whether it looks again it is asked itself.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
+from types import BuiltinFunctionType
 from typing import Any
 
 from framing.framers import Framer
+from framing.kernels import decimals, delimiters, lengths, stuffing
 from framing.kernels.contract import Data, Memo, Split, Splitter
 
 __all__ = ["Spied", "Tally"]
@@ -93,6 +99,21 @@ def _counting(base: Any) -> Any:
 
 _COUNTED: dict[type, Any] = {bytes: _counting(bytes), bytearray: _counting(bytearray)}
 
+_REFERENCES: dict[str, Callable[..., Split]] = {
+    name: getattr(module, name)
+    for module in (decimals, delimiters, lengths, stuffing)
+    for name in module.__all__
+    if name.startswith("split_")
+}
+
+
+def _countable(split: Splitter) -> Splitter:
+    """The kernel, or its reference where it is compiled."""
+    bound: Any = split
+    if isinstance(bound, partial) and isinstance(bound.func, BuiltinFunctionType):
+        return partial(_REFERENCES[bound.func.__name__], *bound.args)
+    return split
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spied(Framer):
@@ -116,13 +137,14 @@ class Spied(Framer):
 
     def _split_watched(self, split: Splitter) -> Splitter:
         tally, searched = self.tally, self.searched
+        countable = _countable(split)
 
         def watched(data: Data, start: int, memo: Memo, limit: int) -> Split:
             counted = _COUNTED[type(data)](data)
             counted.tally = tally
             if type(data) is bytes:
                 tally.touched += len(data)
-            answer = split(counted, start, memo, limit)
+            answer = countable(counted, start, memo, limit)
             payloads, used, need, _, skipped, fault = answer
             incomplete = not payloads and fault is None and not skipped and used == start
             if self.plant and incomplete and memo is not None and searched[0] >= _PLANT_FROM:

@@ -1396,6 +1396,34 @@ def test_replies_still_go_out_behind_the_clients_close_notify(run: Run, contexts
     run(main)
 
 
+def test_a_client_that_does_not_wait_for_the_servers_close_notify_has_ended_cleanly(
+    run: Run, contexts: Contexts, tmp_path: Path
+) -> None:
+    service = Echo()
+
+    def talk(path: str) -> ssl.SSLSocket:
+        plain = socket.socket(socket.AF_UNIX)
+        plain.settimeout(5)
+        plain.connect(path)
+        sock = contexts[1].wrap_socket(plain, server_hostname="localhost")
+        sock.sendall(WIRE.encode(1))
+        assert sock.recv(100) == WIRE.encode(1)
+        return sock
+
+    async def main() -> None:
+        async with aio.serve(f"unix:{tmp_path}/s", WIRE, service, ssl_context=contexts[0]) as server:
+            for _ in range(5):
+                sock = await asyncio.to_thread(talk, server.address.path)
+                sock.setblocking(False)
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    sock.unwrap()
+                sock.close()  # before the server, which is on this very loop, has read the end
+            await until(lambda: len(service.closed_peers) == 5)
+        assert service.errors == [None] * 5
+
+    run(main)
+
+
 def test_the_tls_object_is_known_by_asyncios_names(run: Run, contexts: Contexts) -> None:
     async def main() -> None:
         async with (

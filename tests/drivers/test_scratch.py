@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib.util
 import socket
+import ssl
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -21,7 +23,8 @@ RAW = Wire(LengthPrefixed(4, max_frame=1 << 24))
 LARGE = 3_000_000
 SECONDS = 10.0
 
-Take = Callable[[socket.socket, int], list[bytes]]
+Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
+Take = Callable[[socket.socket, int, Contexts | None], list[bytes]]
 
 
 def test_each_thread_has_one_and_keeps_it():
@@ -36,14 +39,18 @@ def test_each_thread_has_one_and_keeps_it():
     assert theirs[0] is not ours
 
 
-def take_blocking(sock: socket.socket, count: int) -> list[bytes]:
-    with blocking.Connection(sock, RAW, timeout=SECONDS) as connection:
+def serving_tls(sock: socket.socket, contexts: Contexts | None) -> socket.socket:
+    return sock if contexts is None else contexts[0].wrap_socket(sock, server_side=True)
+
+
+def take_blocking(sock: socket.socket, count: int, contexts: Contexts | None) -> list[bytes]:
+    with blocking.Connection(serving_tls(sock, contexts), RAW, timeout=SECONDS) as connection:
         return [connection.receive() for _ in range(count)]
 
 
-def take_nonblocking(sock: socket.socket, count: int) -> list[bytes]:
+def take_nonblocking(sock: socket.socket, count: int, contexts: Contexts | None) -> list[bytes]:
     got: list[bytes] = []
-    with nonblocking.Connection(sock, RAW) as connection:
+    with nonblocking.Connection(serving_tls(sock, contexts), RAW) as connection:
         while len(got) < count:
             got += connection.handle(EVENT_READ)
     return got
@@ -63,21 +70,26 @@ class Collect:
             self.server.stop()
 
 
-def take_by_service(make: Any, sock: socket.socket, count: int) -> list[bytes]:
+def pass_on(source: socket.socket, target: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while chunk := source.recv(1 << 20):
+            target.sendall(chunk)
+    with contextlib.suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+def take_by_service(make: Any, sock: socket.socket, count: int, contexts: Contexts | None) -> list[bytes]:
     service = Collect(count)
-    with make(("127.0.0.1", 0), RAW, service) as server:
+    context = None if contexts is None else contexts[0]
+    with make(("127.0.0.1", 0), RAW, service, ssl_context=context) as server:
         service.server = server
-        relay = socket.create_connection((server.address.host, server.address.port))
-
-        def pass_on() -> None:
-            with relay, sock:
-                while chunk := sock.recv(1 << 20):
-                    relay.sendall(chunk)
-
-        thread = threading.Thread(target=pass_on)
-        thread.start()
-        server.run()
-        thread.join(SECONDS)
+        with sock, socket.create_connection((server.address.host, server.address.port)) as relay:
+            threads = [threading.Thread(target=pass_on, args=ends) for ends in ((sock, relay), (relay, sock))]
+            for thread in threads:
+                thread.start()
+            server.run()
+            for thread in threads:
+                thread.join(SECONDS)
     return service.got
 
 
@@ -114,12 +126,22 @@ def lent(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return counts
 
 
-def given(frames: bytes, take: Take, count: int) -> list[bytes]:
+def given(frames: bytes, take: Take, count: int, contexts: Contexts | None = None) -> list[bytes]:
     near, far = socket.socketpair()
-    thread = threading.Thread(target=lambda: (far.sendall(frames), far.close()))
+
+    def give() -> None:
+        with contextlib.suppress(OSError):
+            sock = far if contexts is None else contexts[1].wrap_socket(far, server_hostname="localhost")
+            with sock:
+                sock.sendall(frames)
+                while sock.recv(1 << 16):
+                    pass
+
+    thread = threading.Thread(target=give)
     thread.start()
-    got = take(near, count)
+    got = take(near, count, contexts)
     thread.join(SECONDS)
+    assert not thread.is_alive()
     return got
 
 
@@ -131,13 +153,16 @@ def test_small_frames_are_read_into_the_buffer_of_the_thread(driver: str, lent: 
     assert lent == [0, len(frames)]
 
 
+@pytest.mark.parametrize("secure", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("driver", DRIVERS)
-def test_a_large_frame_is_received_in_its_place_and_once(driver: str, lent: list[int]):
-    if driver == "uvloop":
+def test_a_large_frame_is_received_in_its_place_and_once(
+    driver: str, secure: bool, lent: list[int], contexts: Contexts
+):
+    if driver == "uvloop" and not secure:
         pytest.skip("uvloop holds on to the buffer until what was read is handled: a frame's own place could not grow")
     messages = [b"before", bytes(LARGE), b"behind"]
     frames = RAW.encode_many(messages)
-    assert given(frames, DRIVERS[driver], 3) == messages
+    assert given(frames, DRIVERS[driver], 3, contexts if secure else None) == messages
     in_place, out_of_a_buffer = lent
     assert in_place + out_of_a_buffer == len(frames)
     # Only what came before it was known to be large, and what came behind it, went by way of the buffer.

@@ -461,22 +461,32 @@ def test_a_small_request_for_large_replies_holds_one_reply_at_a_time() -> None:
         assert len(service.said) >= 50
 
 
-def fill(service: Echo, peer: socket.socket) -> None:
-    """Send requests, and read no reply, until the server waits for that."""
-    requests, sent = RAW.encode(b"x" * 100_000), 0
-    peer.setblocking(False)
-    while not (service.peers and service.peers[0].paused):
-        with contextlib.suppress(BlockingIOError):
-            sent = (sent + peer.send(requests[sent:])) % len(requests)
-        time.sleep(0.0005)
-    peer.settimeout(0.05)
+@contextlib.contextmanager
+def flooding(peer: socket.socket) -> Iterator[None]:
+    """Requests without end, whose replies the block does not read, or hardly; so they have no place to go."""
+
+    def flood() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                peer.sendall(RAW.encode(b"x" * 100_000))
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            peer.shutdown(socket.SHUT_RDWR)
+        thread.join(5)
+        assert not thread.is_alive()
 
 
 def test_a_slow_reader_is_closed_after_its_deadline() -> None:
     service = Echo()
     with running(service, RAW, slow_reader_timeout=0.1) as server, plain(server) as peer:
-        fill(service, peer)
-        until(lambda: ("closed", Timeout) in service.said)
+        peer.settimeout(10)
+        with flooding(peer):
+            until(lambda: ("closed", Timeout) in service.said, 10)
         assert not service.peers
 
 
@@ -484,9 +494,10 @@ def test_a_reader_that_only_drips_is_a_slow_one() -> None:
     service = Echo()
     with running(service, RAW, slow_reader_timeout=0.15) as server, plain(server) as peer:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        fill(service, peer)
-        with contextlib.suppress(OSError):
-            while ("closed", Timeout) not in service.said:
+        peer.settimeout(10)
+        end = time.monotonic() + 10
+        with flooding(peer), contextlib.suppress(OSError):
+            while ("closed", Timeout) not in service.said and time.monotonic() < end:
                 peer.recv(10)
                 time.sleep(0.005)
         until(lambda: ("closed", Timeout) in service.said, 1)
@@ -502,15 +513,15 @@ def test_a_reader_slower_than_the_water_marks_allow_is_a_slow_one(tmp_path: Path
         socket.socket(socket.AF_UNIX) as peer,
     ):
         peer.connect(server.address.path)
-        fill(service, peer)
-        began = time.monotonic()
+        peer.settimeout(10)
+        end = time.monotonic() + 10
         taken = 0
-        with contextlib.suppress(OSError):
-            while service.peers and time.monotonic() < began + 5:
+        with flooding(peer), contextlib.suppress(OSError):
+            while ("closed", Timeout) not in service.said and time.monotonic() < end:
                 taken += len(peer.recv(40_000))
                 time.sleep(0.02)
         assert taken > 40_000
-        assert ("closed", Timeout) in service.said
+        until(lambda: ("closed", Timeout) in service.said, 1)
 
 
 def test_a_reader_that_keeps_up_slowly_is_not_closed() -> None:

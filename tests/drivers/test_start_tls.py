@@ -683,6 +683,25 @@ def test_a_server_stops_while_hands_are_shaken(server_kind: str, contexts: Conte
 
 
 @every_server
+def test_what_is_left_for_a_peer_that_never_shakes_hands_is_not_kept_longer(
+    server_kind: str, contexts: Contexts
+) -> None:
+    class Brief(Upgrading):
+        def received(self, peer: Any, message: str) -> None:
+            super().received(peer, message)
+            peer.close()
+
+    service = Brief(contexts[0])
+    options = {"handshake_timeout": 0.2, "slow_reader_timeout": None}
+    with serving(server_kind, service, **options) as server, plain(server) as silent:
+        silent.sendall(b"STARTTLS\n")
+        assert rest(silent) == b"go ahead\n"
+        until(lambda: service.ends)
+        until(lambda: server.connections == 0)
+    assert isinstance(service.ends[0], Timeout)
+
+
+@every_server
 def test_a_service_may_close_behind_the_upgrade(server_kind: str, contexts: Contexts) -> None:
     class Brief(Upgrading):
         def received(self, peer: Any, message: str) -> None:

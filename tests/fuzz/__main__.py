@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 CORPUS = Path(__file__).parent / "corpus"
+TARGETS = ("framers", "wires", "spec", "kernels")
 
 
 def child(target: str, arguments: list[str]) -> None:
@@ -24,11 +25,11 @@ def child(target: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["framing"]):
-        from tests.fuzz.invariants import TARGETS
+        from tests.fuzz import invariants
 
     # To merge, the fuzzer starts itself again by this, through a shell.
     itself = f"{shlex.quote(sys.executable)} -m tests.fuzz --child {target}"
-    atheris.Setup([itself, *arguments], TARGETS[target])
+    atheris.Setup([itself, *arguments], invariants.TARGETS[target])
     atheris.Fuzz()
 
 
@@ -93,10 +94,10 @@ def main() -> int:
         child(sys.argv[2], sys.argv[3:])
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--seconds", type=int, default=60, help="in all, shared by the targets (default: 60)")
-    parser.add_argument("--target", choices=("framers", "wires", "spec"), action="append", help="default: all")
+    parser.add_argument("--target", choices=TARGETS, action="append", help="default: all")
     parser.add_argument("--corpus", choices=("read", "grow"), default="grow", help="whether to keep what was found")
     options = parser.parse_args()
-    targets = options.target or ["framers", "wires", "spec"]
+    targets = options.target or list(TARGETS)
     results = [fuzz(target, max(1, options.seconds // len(targets)), options.corpus == "grow") for target in targets]
     return 0 if all(results) else 1
 

@@ -11,9 +11,14 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
 from framing import DecodeError, EncodeError, Framer, SpecError, Violation, Wire
 from framing.framers import Decoder
 from tests.conformance.registry import FRAMERS, WIRES
+from tests.kernels.comparing import HOWS, compare_call, compare_decoders, compare_splitter, native
+from tests.kernels.twins import FUNCTIONS, SPLITTERS
 
 Outcome = tuple[list[Any], tuple[type[Exception], str, dict[str, Any]] | None, int]
 
@@ -116,4 +121,32 @@ def spec(data: bytes) -> None:
     assert Wire.parse(wire.spec) == wire
 
 
-TARGETS: dict[str, Callable[[bytes], None]] = {"framers": framers, "wires": wires, "spec": spec}
+def kernels(data: bytes) -> None:
+    """A compiled kernel, and a decoder around it, say what the reference says."""
+    if native is not None:
+        _twins.hypothesis.fuzz_one_input(data)
+
+
+@settings(database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.data())
+def _twins(data: st.DataObject) -> None:
+    which = data.draw(st.integers(0, len(SPLITTERS) + len(FUNCTIONS) + len(FRAMERS) - 1))
+    if which < len(SPLITTERS):
+        compare_splitter(SPLITTERS[which], data)
+        return
+    which -= len(SPLITTERS)
+    if which < len(FUNCTIONS):
+        compare_call(FUNCTIONS[which], *data.draw(FUNCTIONS[which].arguments))
+        return
+    framer: Framer = FRAMERS[which - len(FUNCTIONS)]
+    stream = b""
+    for payload in data.draw(st.lists(st.binary(max_size=80), max_size=5)):
+        try:
+            stream += framer.encode(payload)
+        except EncodeError:
+            stream += payload[:10]
+    plan = data.draw(st.lists(st.tuples(st.sampled_from(HOWS), st.integers(0, 40)), max_size=12))
+    compare_decoders(framer, data.draw(st.booleans()), stream + data.draw(st.binary(max_size=8)), plan)
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {"framers": framers, "wires": wires, "spec": spec, "kernels": kernels}

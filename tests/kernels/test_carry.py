@@ -9,21 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from framing import DecodeError, FixedSize, Framer, FramingError, LengthField, LengthPrefixed, Netstring, VarintPrefixed
-from framing.framers import Decoder
+import framing
+from framing import FixedSize, Framer, FramingError, LengthField, LengthPrefixed, Netstring, VarintPrefixed
 from framing.kernels import carry_for
 from framing.kernels.carry import LENT_BYTES, Carry
-from framing.testing.runs import describe
 from tests.conformance.registry import FRAMERS
-from tests.kernels.test_twins import needs_twin
-from tests.kernels.twins import SPLITTERS
+from tests.kernels.comparing import HOWS, compare_decoders, native, needs_twin
 
-try:
-    from framing.kernels import _native
-except ImportError:
-    _native = None
-
-REFERENCES = {twin.name: twin.reference for twin in SPLITTERS}
+UNTIMED = settings(deadline=None)
 LARGE = [
     LengthPrefixed(4),
     LengthPrefixed(8, "little", max_frame=(1 << 63) - 1),
@@ -34,89 +27,9 @@ LARGE = [
 ]
 
 
-def refuse(payload: bytes) -> bytes:
-    """An unwrap that refuses some payloads: those of an odd first byte, and the empty one."""
-    if not payload or payload[0] % 2:
-        raise DecodeError("it is odd")
-    return payload
-
-
-def pair(framer: Framer, refusing: bool) -> tuple[Decoder[bytes], Decoder[bytes]]:
-    """A decoder with the compiled carry and kernel, where there are such, and one with the references."""
-    unwrap = refuse if refusing else None
-    compiled, reference = Decoder(framer, unwrap), Decoder(framer, unwrap)
-    split = reference._split
-    if isinstance(split, partial) and split.func.__name__ in REFERENCES:
-        name = split.func.__name__
-        compiled._split = partial(getattr(_native, name), *split.args)
-        reference._split = partial(REFERENCES[name], *split.args)
-    compiled._carry = _native.carry_for(compiled._split)
-    reference._carry = Carry(reference._split)
-    return compiled, reference
-
-
-def observed(decoder: Decoder[bytes]) -> tuple[Any, ...]:
-    error = describe(decoder.error) if decoder.error is not None else None
-    return decoder.buffered, decoder.unconsumed, decoder.pending, decoder.inside, decoder.skipped, error
-
-
-def attempt(function: Any, *arguments: Any) -> Any:
-    try:
-        got = function(*arguments)
-    except (FramingError, ValueError) as error:
-        return describe(error)
-    assert all(type(payload) is bytes for payload in got)
-    return got
-
-
-def read(decoder: Decoder[bytes], chunk: bytes) -> Any:
-    """Receive a chunk into the lent buffers; what came of it, and of the bytes behind an error."""
-    results = []
-    while chunk:
-        try:
-            lent = decoder.get_buffer()
-        except FramingError as error:
-            return [*results, describe(error)]
-        part, chunk = chunk[: len(lent)], chunk[len(lent) :]
-        lent[: len(part)] = part
-        results.append(attempt(decoder.buffer_updated, len(part)))
-    # How much was lent each time is the carry's own business.
-    return [payload for result in results for payload in result]
-
-
-HOWS = ("feed", "feed", "bytearray", "memoryview", "strided", "read", "limit", "empty")
-
-
 def plans(most: int) -> st.SearchStrategy[list[tuple[str, int]]]:
     """How the stream is given, and in chunks of what size; what is left of it is fed at once."""
     return st.lists(st.tuples(st.sampled_from(HOWS), st.integers(0, most) | st.just(1)), max_size=12)
-
-
-def given_as(how: str, chunk: bytes) -> Any:
-    if how == "bytearray":
-        return bytearray(chunk)
-    if how == "memoryview":
-        return memoryview(chunk)
-    if how == "strided":
-        return memoryview(bytes(byte for byte in chunk for _ in range(2)))[::2]
-    return chunk
-
-
-def hold(framer: Framer, refusing: bool, stream: bytes, plan: list[tuple[str, int]]) -> None:
-    compiled, reference = pair(framer, refusing)
-    for how, size in [*plan, ("feed", len(stream))]:
-        chunk = b"" if how == "empty" else stream[:size]
-        stream = stream[len(chunk) :]
-        if how == "read":
-            assert read(compiled, chunk) == read(reference, chunk)
-        else:
-            limit = 1 + size % 3 if how == "limit" else 0
-            expected = attempt(reference.feed, given_as(how, chunk), limit)
-            assert attempt(compiled.feed, given_as(how, chunk), limit) == expected
-        assert observed(compiled) == observed(reference)
-    for _ in range(4):
-        assert attempt(compiled.feed_eof) == attempt(reference.feed_eof)
-        assert observed(compiled) == observed(reference)
 
 
 @needs_twin
@@ -124,7 +37,7 @@ def hold(framer: Framer, refusing: bool, stream: bytes, plan: list[tuple[str, in
 def test_what_is_done_to_a_compiled_decoder_comes_to_what_the_reference_makes_of_it(framer: Framer) -> None:
     small = st.binary(max_size=12) | st.binary(min_size=60, max_size=80)
 
-    @settings(deadline=None, max_examples=40)
+    @UNTIMED
     @given(st.lists(small, max_size=5), st.binary(max_size=8), st.booleans(), plans(30))
     def held(payloads: list[bytes], tail: bytes, refusing: bool, plan: list[tuple[str, int]]) -> None:
         frames = []
@@ -133,7 +46,7 @@ def test_what_is_done_to_a_compiled_decoder_comes_to_what_the_reference_makes_of
                 frames.append(framer.encode(payload))
             except FramingError:
                 frames.append(payload[:10])
-        hold(framer, refusing, b"".join(frames) + tail, plan)
+        compare_decoders(framer, refusing, b"".join(frames) + tail, plan)
 
     held()
 
@@ -153,31 +66,31 @@ def test_large_frames_land_where_the_reference_has_them(framer: Framer) -> None:
     sizes = st.sampled_from([3, 4095, 5000, 65_536, 66_000, 140_000])
     tails = st.sampled_from([b"", b"\x7f" * 8, b"\x00\x01"])
 
-    @settings(deadline=None, max_examples=25)
+    @UNTIMED
     @given(st.lists(sizes, min_size=1, max_size=3), tails, st.integers(0, 7), plans(70_000))
     def held(sizes: list[int], tail: bytes, odds: int, plan: list[tuple[str, int]]) -> None:
         stream = b"".join(large_frame(framer, size, odds & 1) for size in sizes)
         if odds & 2:
             stream = stream[:-1] + b";"  # the trailer of the last one, where there is one
-        hold(framer, bool(odds & 4), stream + tail, plan)
+        compare_decoders(framer, bool(odds & 4), stream + tail, plan)
 
     held()
 
 
 @needs_twin
 def test_a_kernel_that_is_not_compiled_gets_the_carry_that_is_not() -> None:
-    assert type(_native.carry_for(FRAMERS[0].splitter())).__name__ == "Carry"
-    assert type(_native.carry_for(lambda *_: None)) is Carry
-    assert type(_native.carry_for(partial(print, 1))) is Carry
-    kernel = _native.split_prefixed
-    assert type(_native.carry_for(partial(kernel, 4, "big", 0, 0, 1 << 20))) is not Carry
+    assert type(native.carry_for(FRAMERS[0].splitter())).__name__ == "Carry"
+    assert type(native.carry_for(lambda *_: None)) is Carry
+    assert type(native.carry_for(partial(print, 1))) is Carry
+    kernel = native.split_prefixed
+    assert type(native.carry_for(partial(kernel, 4, "big", 0, 0, 1 << 20))) is not Carry
     for odd in (
         partial(kernel),
         partial(kernel, 4, "big", 0, 0, 1 << 70),
         partial(kernel, 4, "big", 0, 0, 1, 2),
         partial(kernel, 4, "big", 0, 0, 9, data=b""),
     ):
-        assert type(_native.carry_for(odd)) is Carry
+        assert type(native.carry_for(odd)) is Carry
 
 
 @pytest.fixture(params=["reference", pytest.param("compiled", marks=needs_twin)])
@@ -185,9 +98,7 @@ def carry(request: pytest.FixtureRequest) -> Any:
     """A carry of u32 frames, each of the two."""
     split = LengthPrefixed(4).splitter()
     return (
-        Carry(split)
-        if request.param == "reference"
-        else _native.carry_for(partial(_native.split_prefixed, *split.args))
+        Carry(split) if request.param == "reference" else native.carry_for(partial(native.split_prefixed, *split.args))
     )
 
 
@@ -225,6 +136,4 @@ def test_a_chunk_is_bytes_like(carry: Any, wrong: Any) -> None:
 
 
 def test_the_carry_of_a_framer_is_the_chosen_one() -> None:
-    import framing
-
     assert (type(carry_for(LengthPrefixed(4).splitter())) is not Carry) == framing.compiled

@@ -240,7 +240,24 @@ SPLITTERS = [
     ),
 ]
 
+PAYLOADS = st.lists(
+    st.binary(max_size=9) | st.sampled_from([b"a" * 127, b"a" * 128, b"a" * 255, b"a" * 256, b"a" * 16384]),
+    max_size=200,
+) | st.lists(st.sampled_from([b"a", bytearray(b"a"), memoryview(b"a"), "a", None]), max_size=3)
+
+some = st.lists(st.binary(max_size=40) | contents, max_size=5) | PAYLOADS
+lines = st.lists(st.sampled_from([b"a", b"b", b"ab", b"\r", b"\n", b"xab", b"line", b"bab"]), max_size=5)
+
 FUNCTIONS = [
+    Function(lengths.join_prefixed, st.tuples(WIDTHS, ORDERS, SMALL, SMALL, LIMITS, PAYLOADS)),
+    Function(lengths.join_varint, st.tuples(SMALL, LIMITS, PAYLOADS)),
+    Function(stuffing.join_cobs, st.tuples(LIMITS, some)),
+    Function(stuffing.join_slip, st.tuples(LIMITS, some)),
+    Function(stuffing.join_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8]), LIMITS, some)),
+    Function(
+        delimiters.join_delimited,
+        st.tuples(st.sampled_from([b"\n", b"\r\n", b"ab", b"aba", b"\0"]), st.booleans(), LIMITS, some | lines),
+    ),
     Function(stuffing.stuff_cobs, st.tuples(contents)),
     Function(stuffing.stuff_slip, st.tuples(contents)),
     Function(stuffing.stuff_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8, True, -1]), contents)),

@@ -62,9 +62,17 @@ PyObject *memo_object(const Memo *memo) {
     return Py_BuildValue("(nnn)", memo->value[0], memo->value[1], memo->value[2]);
 }
 
+PyObject *attribute(PyObject *object, const char *name) {
+    /* Interned: a new string each time would be one entry more in the interpreter's cache of attributes. */
+    PyObject *word = PyUnicode_InternFromString(name);
+    PyObject *value = word != NULL ? PyObject_GetAttr(object, word) : NULL;
+    Py_XDECREF(word);
+    return value;
+}
+
 PyObject *call_reference(const char *module, const char *name, PyObject *const *args, Py_ssize_t count) {
     PyObject *home = PyImport_ImportModule(module);
-    PyObject *function = home != NULL ? PyObject_GetAttrString(home, name) : NULL;
+    PyObject *function = home != NULL ? attribute(home, name) : NULL;
     PyObject *all = function != NULL ? PyTuple_New(count) : NULL;
     PyObject *answer = NULL;
     if (all != NULL) {

@@ -127,6 +127,7 @@ typedef struct {
 PyObject *call_kernel(const Kernel *kernel, PyObject *const *args, Py_ssize_t count);
 PyObject *call_reference(const char *module, const char *name, PyObject *const *args, Py_ssize_t count);
 
+PyObject *attribute(PyObject *object, const char *name);
 PyObject *memo_object(const Memo *memo);
 void begin_answer(Answer *answer, Payloads *payloads); /* `payloads` as they are; what has begun must be ended */
 void end_answer(Answer *answer);
@@ -232,15 +233,21 @@ extern const Kernel split_decimal_kernel, split_content_length_kernel;
 /* delimiters.c */
 extern const Kernel split_delimited_kernel, split_marked_kernel;
 
-/* stuffing.c */
+/* unstuffing.c */
 extern const Kernel split_cobs_kernel, split_slip_kernel, split_hdlc_kernel;
 
-/* Every other function, as Python calls it: audit.c, checksums.c and stuffing.c; of several arguments … */
+/* Every other function, as Python calls it: audit.c, checksums.c, joins.c and stuffing.c; of several arguments … */
 #define FUNCTIONS(EACH)                                                                                      \
     EACH(arrives)                                                                                            \
     EACH(cbor_sound)                                                                                         \
     EACH(fcs)                                                                                                \
     EACH(is_plain)                                                                                           \
+    EACH(join_cobs)                                                                                          \
+    EACH(join_delimited)                                                                                     \
+    EACH(join_hdlc)                                                                                          \
+    EACH(join_prefixed)                                                                                      \
+    EACH(join_slip)                                                                                          \
+    EACH(join_varint)                                                                                        \
     EACH(json_sound)                                                                                         \
     EACH(json_within)                                                                                        \
     EACH(msgpack_sound)                                                                                      \

@@ -52,9 +52,9 @@ typedef struct {
 static PyObject *carry_for(PyObject *module, PyObject *split) {
     const State *state = PyModule_GetState(module);
     if ((PyObject *)Py_TYPE(split) == state->partial) {
-        PyObject *function = PyObject_GetAttrString(split, "func");
-        PyObject *args = PyObject_GetAttrString(split, "args");
-        PyObject *keywords = PyObject_GetAttrString(split, "keywords");
+        PyObject *function = attribute(split, "func");
+        PyObject *args = attribute(split, "args");
+        PyObject *keywords = attribute(split, "keywords");
         PyObject *carry = NULL;
         if (function != NULL && args != NULL && keywords != NULL && kernel_of(function) != NULL &&
             PyObject_Size(keywords) == 0) {
@@ -80,7 +80,7 @@ static int fill_module(PyObject *module) {
     prepare_checksums();
     PyObject *functools = PyImport_ImportModule("functools");
     state->carry = PyType_FromModuleAndSpec(module, &carry_spec, NULL);
-    state->partial = functools != NULL ? PyObject_GetAttrString(functools, "partial") : NULL;
+    state->partial = functools != NULL ? attribute(functools, "partial") : NULL;
     Py_XDECREF(functools);
     return state->carry != NULL && state->partial != NULL ? 0 : -1;
 }

@@ -12,6 +12,8 @@ from itertools import count
 import pytest
 
 from framing import ConnectionClosed, DecodeError, EncodeError, FramingError, LengthPrefixed, Wire
+from framing.drivers import datagram
+from framing.drivers.stream import Poll
 from tests.drivers.every.registry import DATAGRAM_CLIENTS, DATAGRAM_SERVERS, DATAGRAM_TRANSPORTS
 from tests.drivers.every.services import JSON, Counting, Echo, Scripted, until
 from tests.drivers.every.test_messages import WIRES
@@ -117,6 +119,27 @@ def test_closing_in_another_thread_ends_a_receive_that_waits(serve, connect):
     endpoint.close()
     waiting.join(5)
     assert isinstance(ends[0], ConnectionClosed)
+
+
+def test_closing_at_the_moment_of_a_wait_ends_it_and_it_never_waits_for_another_descriptor(
+    monkeypatch, transport, sockets
+):
+    """Who is about to wait for a descriptor must not find somebody else's under its number."""
+    endpoint = datagram.bind(transport.url.format(path=sockets / f"b{next(_numbers)}"), JSON)
+    wait = Poll.wait
+    with ExitStack() as stack:
+
+        def wait_too_late(poll, mask, seconds):
+            monkeypatch.undo()
+            endpoint.close()  # as another thread would
+            for _ in range(3):
+                stack.enter_context(socket.socket(type=socket.SOCK_DGRAM))
+            return wait(poll, mask, seconds)
+
+        monkeypatch.setattr(Poll, "wait", wait_too_late)
+        with pytest.raises(ConnectionClosed):
+            endpoint.receive(timeout=2)
+    assert endpoint.fileno() == -1
 
 
 def test_a_bad_packet_is_dropped_and_logged_with_its_sender_and_others_are_answered(serve, visit, caplog):

@@ -263,6 +263,7 @@ def test_a_server_may_close_a_peer_from_another_thread(serve, connect):
     peer.close()
     assert client.receive() == "bye"
     raised_again(client, ConnectionClosed)
+    client.close()
     assert service.end() is None
     peer.send("nobody hears it, and it is no error")
     peer.close()

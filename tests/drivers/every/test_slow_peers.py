@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import threading
 import time
 
@@ -17,16 +18,24 @@ BLOCK = b"a" * (1 << 16)
 MUCH = 1 << 22
 
 
-def fill(service, stranger):
-    """Send requests, and read no reply, until the server waits for that."""
-    requests, sent = RAW.encode(BLOCK), 0
-    peer = service.peer()
-    stranger.sock.setblocking(False)
-    while not peer.paused:
-        with contextlib.suppress(BlockingIOError):
-            sent = (sent + stranger.sock.send(requests[sent:])) % len(requests)
-        time.sleep(0.0005)
-    stranger.sock.settimeout(SECONDS)
+@contextlib.contextmanager
+def flooding(stranger):
+    """Requests without end, whose replies the block does not read, or hardly; so they have no place to go."""
+
+    def flood():
+        with contextlib.suppress(OSError):
+            while True:
+                stranger.send(BLOCK)
+
+    thread = threading.Thread(target=flood)
+    thread.start()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            stranger.sock.shutdown(socket.SHUT_RDWR)
+        thread.join(SECONDS)
+        assert not thread.is_alive()
 
 
 # ------------------------------------------------------------------------------------------------ slow readers
@@ -39,9 +48,10 @@ def test_who_only_drips_does_not_read(serve, visit, marks):
     service = Echo()
     server = serve(RAW, service, slow_reader_timeout=0.3, **marks)
     stranger = visit(server, RAW, receive_buffer=4096)
-    fill(service, stranger)
-    with contextlib.suppress(OSError):
+    end = time.monotonic() + SECONDS
+    with flooding(stranger), contextlib.suppress(OSError):
         while not service.ends:
+            assert time.monotonic() < end
             stranger.sock.recv(10)
             time.sleep(0.002)
     error = service.end()
@@ -58,8 +68,10 @@ def test_a_drip_is_none_to_a_peer_that_others_send_to_either(serve, visit):
     peer = service.peer()
     for _ in range(200):
         peer.send(BLOCK)
+    end = time.monotonic() + SECONDS
     with contextlib.suppress(OSError):
         while not service.ends:
+            assert time.monotonic() < end
             stranger.sock.recv(10)
             peer.send(b"more, which is no progress of the peer's either")
             time.sleep(0.002)
