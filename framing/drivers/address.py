@@ -18,6 +18,7 @@ import socket
 import stat
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -28,7 +29,7 @@ from framing.errors import ConnectionFailed
 __all__ = [
     "Address",
     "AddressLike",
-    "clear_path",
+    "claimed_path",
     "close_listener",
     "connect",
     "is_number",
@@ -311,24 +312,26 @@ def reserve(address: Address) -> socket.socket:
 def _bound(address: Address, backlog: int | None, *, reuse_port: bool, reuse_address: bool = True) -> socket.socket:
     _refuse_datagrams(address)
     try:
-        clear_path(address, socket.SOCK_STREAM, "listening at")
-        if address.scheme != "unix" and not address.host and socket.has_dualstack_ipv6():
-            with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
-                place = ("::", address.port)
-                return _bind(
-                    socket.AF_INET6, place, backlog, dual=True, reuse_port=reuse_port, reuse_address=reuse_address
-                )
-        last: OSError = OSError("no address")
-        for family, _, _, target in _targets(address, passive=True):
-            try:
-                return _bind(family, target, backlog, reuse_port=reuse_port, reuse_address=reuse_address)
-            except OSError as error:
-                last = error
-        raise last
+        with claimed_path(address, socket.SOCK_STREAM, "listening at"):
+            return _bound_here(address, backlog, reuse_port=reuse_port, reuse_address=reuse_address)
     except ConnectionFailed:
         raise
     except OSError as error:
         raise translate(error, address, "listening at") from error
+
+
+def _bound_here(address: Address, backlog: int | None, *, reuse_port: bool, reuse_address: bool) -> socket.socket:
+    if address.scheme != "unix" and not address.host and socket.has_dualstack_ipv6():
+        with contextlib.suppress(OSError):  # a kernel may have IPv6 switched off at run time: IPv4 alone, then
+            place = ("::", address.port)
+            return _bind(socket.AF_INET6, place, backlog, dual=True, reuse_port=reuse_port, reuse_address=reuse_address)
+    last: OSError = OSError("no address")
+    for family, _, _, target in _targets(address, passive=True):
+        try:
+            return _bind(family, target, backlog, reuse_port=reuse_port, reuse_address=reuse_address)
+        except OSError as error:
+            last = error
+    raise last
 
 
 def _bind(
@@ -361,10 +364,54 @@ def _reuse_port_option() -> int:
     return option
 
 
-def clear_path(address: Address, kind: int, doing: str) -> None:
-    """Remove the socket file that a dead socket of this ``kind`` left; raises `ConnectionFailed` where it is no dead one."""
+@contextlib.contextmanager
+def claimed_path(address: Address, kind: int, doing: str) -> Iterator[None]:
+    """Remove the socket file that a dead socket of this ``kind`` left, for the block to make its own there.
+
+    Who else claims a path in this directory waits until the block is left: between the look at a dead file and the life of the
+    new one there is no moment in which two could replace each other. Raises `ConnectionFailed` where it is no dead one.
+    """
     if address.scheme != "unix" or address.path[:1] in {"", "\0"}:
+        yield
         return
+    with _locked(Path(address.path).parent):
+        _clear_path(address, kind, doing)
+        yield
+
+
+LOCK_SECONDS = 1.0
+"""How long to wait for others who make sockets in the same directory; whoever holds its lock for longer is none of them."""
+
+
+@contextlib.contextmanager
+def _locked(directory: Path) -> Iterator[None]:
+    """Hold the lock of ``directory``, where there are such locks."""
+    try:
+        import fcntl  # noqa: PLC0415 # not on every system
+
+        descriptor = os.open(directory, os.O_RDONLY)
+    except (ImportError, OSError):
+        yield  # what is wrong with the directory is told by whoever makes a file in it
+        return
+    try:
+        end = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() < end:
+                    time.sleep(0.01)
+                    continue
+            except OSError:
+                pass  # some file systems have no locks
+            break
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _clear_path(address: Address, kind: int, doing: str) -> None:
+    """Remove a dead socket's file; raises `ConnectionFailed` where there is another."""
     try:
         mode = os.lstat(address.path).st_mode
     except FileNotFoundError:
@@ -394,8 +441,8 @@ def clear_path(address: Address, kind: int, doing: str) -> None:
 
 def remove_dead_path(address: Address, kind: int) -> None:
     """Remove the socket file of a socket that was closed, if it has one that nobody else has taken over since."""
-    with contextlib.suppress(OSError):
-        clear_path(address, kind, "closing")
+    with contextlib.suppress(OSError), claimed_path(address, kind, "closing"):
+        pass
 
 
 def close_listener(sock: socket.socket, address: Address) -> None:

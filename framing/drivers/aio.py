@@ -413,7 +413,7 @@ def connect(
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(timeout):
-                sock = await _connected(where)
+                sock = await _connected(where, timeout)
                 if keep_alive:
                     set_keep_alive(sock)
                 link = _Inbox(Channel(wire, now=loop.time(), **options), where)
@@ -451,21 +451,25 @@ async def _secure(link: _Inbox[Any], tunnel: Tunnel) -> None:
         raise
 
 
-async def _connected(address: Address) -> socket.socket:
+async def _connected(address: Address, timeout: float | None) -> socket.socket:  # noqa: ASYNC109 # shared among addresses
     """Connect a socket; all the addresses of a name are tried. Raises the last one's error, with the others as notes."""
     loop = asyncio.get_running_loop()
+    end = None if timeout is None else loop.time() + timeout
     if address.scheme == "unix" or is_number(address.host):
         targets = resolve(address)
     else:
         targets = await loop.run_in_executor(None, resolve, address)
     failures: list[str] = []
     last: OSError = OSError("no address")
-    for family, kind, proto, target in targets:
+    for index, (family, kind, proto, target) in enumerate(targets):
+        # A dead first address must not use up the time of a living second one.
+        share = None if end is None else (end - loop.time()) / (len(targets) - index)
         sock = socket.socket(family, kind, proto)
         try:
             sock.setblocking(False)
             no_delay(sock)
-            await loop.sock_connect(sock, target)
+            async with asyncio.timeout(share):
+                await loop.sock_connect(sock, target)
         except OSError as error:
             sock.close()
             last = error

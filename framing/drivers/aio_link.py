@@ -149,7 +149,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if exc is None or self._settled:
+        # A peer that has ended its side of TLS takes nothing more, not even the answer to its good-bye: no harm is done.
+        if exc is None or self._settled or (self.secured and self.eof and isinstance(exc, OSError)):
             self.channel.close()
             self.channel.drop()
         else:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any
 
-from framing.drivers.address import Address, AddressLike, clear_path, resolve
+from framing.drivers.address import Address, AddressLike, claimed_path, resolve
 from framing.drivers.failures import translate
 
 __all__ = ["bound", "connected", "parse"]
@@ -27,7 +27,11 @@ def parse(value: AddressLike) -> Address:
 
 def bound(where: Address) -> socket.socket:
     """A socket that receives at ``where``; an empty host means every address of this machine. Raises `ConnectionFailed`."""
-    clear_path(where, socket.SOCK_DGRAM, "binding")
+    with claimed_path(where, socket.SOCK_DGRAM, "binding"):
+        return _bound(where)
+
+
+def _bound(where: Address) -> socket.socket:
     if where.scheme != "unix" and not where.host and socket.has_dualstack_ipv6():
         # A kernel may have IPv6 switched off at run time: IPv4 alone, then.
         with contextlib.suppress(OSError):

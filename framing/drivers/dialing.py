@@ -102,7 +102,8 @@ class Dial:
         self._give_up(failure)
 
     def _answered(self, target: Any, _: int) -> None:
-        assert self._sock is not None
+        if self._sock is None:
+            return  # cancelled by another event of this round
         self._reactor.unwatch(self._sock)
         if not self._outcome(target, self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)):
             self._try_next()

@@ -135,13 +135,24 @@ def shaken_late(address: Address | None, seconds: float) -> Timeout:
     )
 
 
+def _connected(sock: socket.socket) -> socket.socket:
+    """``sock``, unless its peer has gone already: raises OSError, as `wrap_socket` would.
+
+    Judged here, ``sock`` is still there to be closed; ssl leaves a half-made socket behind, open until it is collected.
+    """
+    sock.getpeername()
+    return sock
+
+
 def wrap_client(sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None) -> ssl.SSLSocket:
     """``sock`` as a client's TLS socket, the handshake still to be done; ``sock`` itself is empty from now on."""
     return context.wrap_socket(
-        sock, server_hostname=server_hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        _connected(sock), server_hostname=server_hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
     )
 
 
 def wrap_server(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
     """``sock`` as a server's TLS socket, the handshake still to be done; ``sock`` itself is empty from now on."""
-    return context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False)
+    return context.wrap_socket(
+        _connected(sock), server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+    )

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING, NoReturn
-
-from framing.cli import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -14,4 +13,9 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """``framing-chat …``."""
+    # Ctrl-C while modules are being loaded ends without a traceback too; `run` knows what to do with a later one.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from framing.cli import run  # noqa: PLC0415 # loaded behind the line above
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     run("framing-chat", "protocols.chat.commands", "chat", arguments)

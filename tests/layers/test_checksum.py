@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from framing.errors import DecodeError
-from framing.layers import CHECKSUMS
-from framing.layers import Checksum, Layer
+from framing.layers import CHECKSUMS, Checksum, Layer
 
 CHECKS = {
     "crc32": 0xCBF43926,

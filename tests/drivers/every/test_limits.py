@@ -196,7 +196,7 @@ def test_what_others_send_to_who_does_not_read_has_an_end(serve, visit):
     until(lambda: server.connections == 1)
 
 
-@over("tcp", "unix")
+@over("tcp")
 def test_who_reads_slowly_but_steadily_gets_everything(serve, visit):
     def flood(peer, message):
         peer.send_many([BLOCK] * 48)
@@ -213,7 +213,7 @@ def test_who_reads_slowly_but_steadily_gets_everything(serve, visit):
 # -------------------------------------------------------------------------------------------------- heartbeats
 
 
-@few
+@over("tcp", "tls")
 def test_a_server_finds_who_is_gone_without_a_word_and_keeps_who_answers(serve, visit):
     service = Echo()
     beat = Heartbeat("ping", interval=0.1, timeout=0.4)
@@ -249,7 +249,7 @@ def test_heartbeats_keep_two_quiet_peers_connected_and_neither_sees_them(serve, 
     service = Echo()
     client = connect(serve(JSON, service, heartbeat=beat).address, JSON, heartbeat=beat)
     with pytest.raises(TimeoutError):
-        client.receive(timeout=0.5)
+        client.receive(timeout=0.35)
     client.send("still there")
     assert client.receive() == "still there"
     assert service.got == ["still there"]
@@ -339,7 +339,7 @@ def test_stopping_writes_what_is_queued(serve, visit):
 
 
 @pytest.mark.parametrize("moment", [0, 0.05])
-@few
+@over("tcp", "tls")
 def test_stopping_waits_no_longer_than_it_may_for_who_does_not_read(serve, visit, moment):
     def flood(peer, message):
         peer.send_many([BLOCK] * 64)
@@ -358,6 +358,7 @@ def test_stopping_waits_no_longer_than_it_may_for_who_does_not_read(serve, visit
     assert isinstance(service.ends[0], ConnectionClosed)
 
 
+@few
 def test_a_server_that_has_stopped_listens_no_more(serve, visit):
     service = Echo()
     server = serve(JSON, service)
@@ -370,6 +371,7 @@ def test_a_server_that_has_stopped_listens_no_more(serve, visit):
         visit(server, JSON)
 
 
+@few
 def test_a_service_may_stop_its_server(serve, visit):
     server = None
 
@@ -386,6 +388,7 @@ def test_a_service_may_stop_its_server(serve, visit):
     assert service.ends == [None]
 
 
+@few
 def test_stop_may_be_called_by_many_threads_at_once(serve, visit):
     server = serve(JSON, Echo())
     stranger = visit(server, JSON)
