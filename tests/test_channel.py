@@ -224,6 +224,19 @@ def test_any_number_of_bytes_may_be_written_at_a_time():
         assert channel.outgoing() == []
 
 
+def test_no_more_is_given_than_asked_for():
+    channel = Channel(Wire(LengthPrefixed(4)))
+    frames = [b"a" * 20_000, b"b" * 20_000, b"c"]
+    for frame in frames:
+        channel.send_encoded(frame)
+    stream = b"".join(frames)
+    assert channel.outgoing(0) == []
+    for most in (1, 19_999, 20_000, 20_001, 40_000, 40_001, 50_000):
+        assert b"".join(channel.outgoing(most)) == stream[:most]
+    channel.sent(30_000)
+    assert b"".join(channel.outgoing(10_000)) == stream[30_000:40_000]
+
+
 def test_more_than_was_queued_cannot_have_been_written():
     channel = Channel(WIRE)
     channel.send(1)

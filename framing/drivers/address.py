@@ -18,7 +18,7 @@ import socket
 import stat
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias, cast
@@ -365,7 +365,7 @@ def _reuse_port_option() -> int:
 
 
 @contextlib.contextmanager
-def claimed_path(address: Address, kind: int, doing: str) -> Iterator[None]:
+def claimed_path(address: Address, kind: int, doing: str) -> Generator[None]:
     """Remove the socket file that a dead socket of this ``kind`` left, for the block to make its own there.
 
     Who else claims a path in this directory waits until the block is left: between the look at a dead file and the life of the
@@ -384,7 +384,7 @@ LOCK_SECONDS = 1.0
 
 
 @contextlib.contextmanager
-def _locked(directory: Path) -> Iterator[None]:
+def _locked(directory: Path) -> Generator[None]:
     """Hold the lock of ``directory``, where there are such locks."""
     try:
         import fcntl  # noqa: PLC0415 # not on every system

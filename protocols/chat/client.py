@@ -205,7 +205,7 @@ class _Waiting:
 @dataclass(slots=True)
 class _Room:
     cursor: int | None = None
-    members: set[str] = field(default_factory=set)
+    members: set[str] = field(default_factory=set[str])
     at: int = 0  # the seq that ``members`` is true for
 
 

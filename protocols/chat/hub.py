@@ -242,7 +242,7 @@ class _Connection:
     heard: float
     session: _Session | None = None
     hello: Hello | None = None  # while its password is being verified
-    behind: dict[str, int] = field(default_factory=dict)
+    behind: dict[str, int] = field(default_factory=dict[str, int])
     blocked: float | None = None
     pinged: int = 0
     refused: int = 0
@@ -258,13 +258,13 @@ class _Session:
     posts: _Bucket
     requests: _Bucket
     tokens: tuple[str, ...] = ()
-    rooms: set[str] = field(default_factory=set)  # those with joined and left, not private ones
-    private: set[str] = field(default_factory=set)
+    rooms: set[str] = field(default_factory=set[str])  # those with joined and left, not private ones
+    private: set[str] = field(default_factory=set[str])
     connection: _Connection | None = None
     named: bool = True  # whether the name is still theirs: it is free again behind the time of grace
     lost: float = 0.0
     seen: int = 0
-    recent: dict[int, tuple[str, int]] = field(default_factory=dict)
+    recent: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
 
 
 @dataclass(slots=True, eq=False)
@@ -273,8 +273,8 @@ class _Room:
 
     name: str
     head: int = 0
-    members: dict[str, _Session] = field(default_factory=dict)
-    live: dict[Hashable, _Connection] = field(default_factory=dict)
+    members: dict[str, _Session] = field(default_factory=dict[str, _Session])
+    live: dict[Hashable, _Connection] = field(default_factory=dict[Hashable, _Connection])
     private: bool = False
 
 

@@ -295,8 +295,7 @@ def to_map(message: FromClient | FromServer) -> Any:
 
 def from_client(message: Any) -> FromClient:
     """The record that a client's map stands for; raises `Refused`."""
-    if not isinstance(message, dict) or not isinstance(kind := message.get("type"), str):
-        raise Refused("malformed", "a message is a map with a type")
+    kind = _kind_of(message)
     if kind not in _FROM_CLIENT:
         raise Refused("unsupported", f"no such type of message: {kind[:32]!r}", _id_of(message))
     try:
@@ -307,9 +306,7 @@ def from_client(message: Any) -> FromClient:
 
 def from_server(message: Any) -> FromServer | None:
     """The record that a server's map stands for; None for a type unknown here, which is ignored. Raises `Refused`."""
-    if not isinstance(message, dict) or not isinstance(message.get("type"), str):
-        raise Refused("malformed", "a message is a map with a type")
-    if message["type"] not in _FROM_SERVER:
+    if _kind_of(message) not in _FROM_SERVER:
         return None
     try:
         return msgspec.convert(message, FromServer)  # type: ignore[no-any-return, arg-type, unused-ignore] # as above
@@ -322,7 +319,15 @@ _FROM_SERVER: Final = frozenset(
 )
 
 
-def _id_of(message: dict[Any, Any]) -> Id | None:
+def _kind_of(message: Any) -> str:
+    """The type that a message says it is."""
+    kind: Any = message.get("type") if isinstance(message, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # of whatever
+    if not isinstance(kind, str):
+        raise Refused("malformed", "a message is a map with a type")
+    return kind
+
+
+def _id_of(message: Any) -> Id | None:
     """The id of a message that is otherwise wrong, so that its sender knows which one was refused."""
     try:
         return msgspec.convert(message.get("id"), Id)  # type: ignore[no-any-return, unused-ignore] # as above

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 __all__ = ["MAX_NAME", "bad_name", "clean", "clean_line", "key", "suggest"]
 
@@ -78,8 +78,10 @@ def bad_name(name: str, *, allow_unicode: bool = False) -> str | None:
 
 def _mixed(name: str) -> str | None:
     """Why a name beyond ASCII could be taken for another one."""
-    from confusable_homoglyphs import confusables  # noqa: PLC0415 # only where names beyond ASCII are allowed
+    # Loaded only where names beyond ASCII are allowed; it has no types.
+    from confusable_homoglyphs import confusables as untyped  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
 
+    confusables: Any = untyped
     if confusables.is_dangerous(name) or confusables.is_confusable(name, greedy=False, preferred_aliases=["latin"]):
         return "this name can be taken for another one"
     return None

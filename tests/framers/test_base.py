@@ -277,6 +277,22 @@ def test_the_last_bytes_of_a_large_frame_land_where_the_others_are():
     assert receive(decoder, stream[-10:], 1) == [payload]
 
 
+def test_in_place_is_a_frame_under_way_of_which_more_is_missing_than_a_buffer_holds():
+    decoder = LengthPrefixed(4).decoder()
+    assert not decoder.in_place
+    decoder.feed((4 + LENT_BYTES).to_bytes(4) + b"xxx")
+    assert decoder.in_place
+    decoder.feed(b"x")
+    assert not decoder.in_place  # the rest has room in any buffer
+    decoder.feed(bytes(LENT_BYTES))
+    decoder.feed((1 << 20).to_bytes(4))
+    assert decoder.in_place
+    assert receive(decoder, bytes((1 << 20) - 10), 1 << 30) == []
+    assert decoder.in_place  # where it was begun it goes on
+    assert decoder.feed(bytes(10)) == [bytes(1 << 20)]
+    assert not decoder.in_place
+
+
 def test_a_lent_buffer_grows_with_what_has_come_not_with_what_was_announced():
     decoder = LengthPrefixed(4, max_frame=1 << 30).decoder()
     decoder.feed((1 << 30).to_bytes(4))

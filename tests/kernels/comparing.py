@@ -73,7 +73,9 @@ def compare_call(twin: Function | Splitter, *arguments: Any) -> None:
 def compare_splitter(twin: Splitter, data: st.DataObject) -> None:
     """One stream of frames, good and bad, under some options; then as a decoder goes on, with the memo of fewer bytes."""
     options = data.draw(twin.options)
-    payloads = st.binary(max_size=20) | st.sampled_from([b"", b"a" * 200, b"ab" * 150])
+    # Where an option is a number, sizes around it are where the verdicts change.
+    bounds = sorted({size + by for size in options if type(size) is int and 0 < size < 400 for by in (-1, 0, 1)})
+    payloads = st.binary(max_size=20) | st.sampled_from([*bounds, 0, 200, 300]).map(lambda size: b"a" * size)
     frames = payloads.map(lambda payload: twin.frame(options, payload))
     pieces = frames | frames | frames | st.sampled_from(twin.tokens or (b"",)) | st.binary(max_size=6)
     stream = b"".join(data.draw(st.lists(pieces, max_size=8)))

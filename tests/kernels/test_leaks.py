@@ -12,7 +12,7 @@ import pytest
 from framing import Framer, StructHeader
 from framing.testing.samples import accepted, corrupted, tokens
 from tests.conformance.registry import FRAMERS
-from tests.kernels.comparing import compare_decoders, native, needs_twin, outcome
+from tests.kernels.comparing import compare_decoders, decoders, native, needs_twin, outcome
 from tests.kernels.twins import SPLITTERS, Splitter
 
 ROUNDS = 30
@@ -50,6 +50,9 @@ def test_a_decoder_leaves_nothing_behind(framer: Framer) -> None:
         for refusing in (False, True):
             compare_decoders(framer, refusing, b"".join(frames)[:400], plan)
             compare_decoders(framer, refusing, frames[-1] + bad + frames[0], plan)
+            compiled, _ = decoders(framer, refusing)
+            compiled.feed(frames[-1][:-1])
+            compiled.get_buffer()
 
     hold_level(work)
 

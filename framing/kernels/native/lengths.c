@@ -81,10 +81,10 @@ static inline Outcome split_by(const Py_ssize_t width, const int little, const O
             return incomplete(answer, at, width);
         }
         uint64_t length = read_unsigned(frame, width, little);
-        if (length < counted || length - counted < least || length - counted > most) {
+        length -= counted; /* what is less than that becomes more than any limit */
+        if (length < least || length > most) {
             return judge(answer, at);
         }
-        length -= counted;
         if (length > (uint64_t)(left - width)) {
             if (length > HUGE_LENGTH) {
                 return judge(answer, at);
