@@ -135,7 +135,41 @@ def test_a_clean_end_of_tls_is_clean_also_while_the_service_is_busy(
         server.close()
 
 
-def test_a_dead_first_address_leaves_time_for_the_second_one_on_asyncio(monkeypatch: pytest.MonkeyPatch) -> None:
+def ask_blocking() -> str:
+    with blocking.connect(("two.example", 1), WIRE, timeout=2) as connection:
+        connection.send("x")
+        return str(connection.receive())
+
+
+def ask_a_loop() -> str:
+    heard: list[Any] = []
+
+    class Asking:
+        def received(self, peer: Any, message: str) -> None:
+            heard.append(message)
+            loop.stop()
+
+        def closed(self, peer: Any, error: Exception | None) -> None:
+            heard.append(error)
+            loop.stop()
+
+    with selector.Loop() as loop:
+        loop.connect(("two.example", 1), WIRE, Asking(), timeout=2).send("x")
+        loop.run()
+    return str(heard[0])
+
+
+def ask_asyncio() -> str:
+    async def ask() -> str:
+        async with aio.connect(("two.example", 1), WIRE, timeout=2) as connection:
+            await connection.send("x")
+            return str(await connection.receive())
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize("ask", [ask_blocking, ask_a_loop, ask_asyncio])
+def test_a_dead_first_address_leaves_time_for_the_second_one(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     full = socket.socket()
     full.bind(("127.0.0.1", 0))
     full.listen(0)
@@ -149,14 +183,8 @@ def test_a_dead_first_address_leaves_time_for_the_second_one_on_asyncio(monkeypa
     living = ("127.0.0.1", server.address.port)
     tried = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in (full.getsockname(), living)]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **options: tried)
-
-    async def ask() -> str:
-        async with aio.connect(("two.example", 1), WIRE, timeout=2) as connection:
-            await connection.send("x")
-            return str(await connection.receive())
-
     try:
-        assert asyncio.run(ask()) == "x"
+        assert ask() == "x"
     finally:
         monkeypatch.undo()
         server.stop()

@@ -41,7 +41,7 @@ def every(alphabet: Iterable[bytes], most: int) -> Iterator[bytes]:
 
 
 def compare_streams(reference: Any, options: Iterable[tuple[Any, ...]], alphabet: Iterable[bytes], most: int) -> None:
-    """Each stream whole, one payload of it, from its second byte on, and with the memo that its first half gave."""
+    """Each stream whole, one payload of it, from its second byte on, with the memo of its first half, and with others."""
     name = reference.__name__
     every_options = list(options)
     for stream in every(alphabet, most):
@@ -53,6 +53,8 @@ def compare_streams(reference: Any, options: Iterable[tuple[Any, ...]], alphabet
             _, used, _, memo, _, fault = reference(*some, half, 0, None, 0)
             if fault is None:
                 both(name, reference, *some, stream, used, memo, 0)
+            for strange in range(1, len(stream) + 1 if len(stream) < most else 0):
+                both(name, reference, *some, stream, 0, strange, 0)
 
 
 @pytest.mark.parametrize(
@@ -73,6 +75,7 @@ def test_delimiters(delimiter: bytes, alphabet: bytes):
         ((b"ba", b"aba"), b"", b"abc"),
         ((b"\n", b"bc"), b"aa", b"\nabc"),
         ((b"\n",), b"aba", b"ab\n"),
+        ((b"b", b"ba"), b"a", b"ab"),
     ],
 )
 def test_marks_and_several_delimiters(several: tuple[bytes, ...], mark: bytes, alphabet: bytes):
