@@ -423,8 +423,8 @@ def test_stop_from_another_thread_ends_it_with_the_figures_so_far():
         figures = load.run()
     assert figures.stopped
     assert figures.right
-    assert figures.replies == 20
-    assert figures.unanswered == figures.sent - 20 > 0
+    assert figures.replies <= 20  # the stop may overtake the last of them
+    assert figures.unanswered == figures.sent - figures.replies > 0
 
 
 def test_stop_before_run_ends_it_at_once():
