@@ -40,7 +40,7 @@ typedef struct {
     PyObject *fault, *head;
     char in_place, lending, busy;
     Py_ssize_t exports; /* of the room that was lent */
-    long long begun;    /* where in the stream the frame began of the first payload taken last */
+    long long begun;    /* where in the stream the frame began of the payload that was taken singly */
     struct {
         Py_ssize_t at, count, skipped;
         long long offset;
@@ -290,7 +290,14 @@ static int run(Carry *self, const unsigned char *bytes, Py_ssize_t size, Py_ssiz
     for (Py_ssize_t index = 0; index < self->kernel->options; index++) {
         options[index] = PyTuple_GetItem(self->args, index);
     }
-    return ask_reference(self->kernel, options, NULL, &input, answer);
+    if (ask_reference(self->kernel, options, NULL, &input, answer) < 0) {
+        return -1;
+    }
+    if (answer->large_memo != NULL) {
+        PyErr_SetString(PyExc_SystemError, "a memo of its own making is too large for a kernel");
+        return -1;
+    }
+    return 0;
 }
 
 /* The frames of a chunk behind which nothing is held. */
@@ -431,14 +438,7 @@ static int take_held(Carry *self, const unsigned char *bytes, Py_ssize_t size, P
     if (self->store.size < self->need || (before && (limit == 1 || !self->store.size))) {
         return 0;
     }
-    const long long begun = self->begun;
-    if (take_store(self, limit > 0 ? limit - before : 0, answer) < 0) {
-        return -1;
-    }
-    if (before) {
-        self->begun = begun;
-    }
-    return 0;
+    return take_store(self, limit > 0 ? limit - before : 0, answer) < 0 ? -1 : 0;
 }
 
 /* ---- methods */

@@ -131,12 +131,13 @@ void begin_answer(Answer *answer, Payloads *payloads) {
     answer->count = answer->frame = answer->used = answer->need = answer->skipped = answer->begin = answer->end = 0;
     answer->memo.count = 0;
     answer->trailer.size = 0;
-    answer->fault = answer->large_need = NULL;
+    answer->fault = answer->large_need = answer->large_memo = NULL;
 }
 
 void end_answer(Answer *answer) {
     Py_CLEAR(answer->fault);
     Py_CLEAR(answer->large_need);
+    Py_CLEAR(answer->large_memo);
 }
 
 /* What the reference says of `data` from `start` on. */
@@ -174,10 +175,12 @@ static int merge(Answer *answer, PyObject *said, Py_ssize_t shift) {
             return -1;
         }
     }
-    if (!read_number(PyTuple_GetItem(said, 1), &answer->used) || !read_memo(PyTuple_GetItem(said, 3), &answer->memo) ||
-        !read_number(PyTuple_GetItem(said, 4), &skipped)) {
+    if (!read_number(PyTuple_GetItem(said, 1), &answer->used) || !read_number(PyTuple_GetItem(said, 4), &skipped)) {
         PyErr_SetString(PyExc_SystemError, "the reference answers with what is no answer");
         return -1;
+    }
+    if (!read_memo(PyTuple_GetItem(said, 3), &answer->memo)) {
+        answer->large_memo = Py_NewRef(PyTuple_GetItem(said, 3));
     }
     answer->used += shift;
     answer->skipped += skipped;
@@ -224,7 +227,7 @@ static PyObject *answer_object(const Answer *answer) {
         payloads_list(answer->payloads),
         PyLong_FromSsize_t(answer->used),
         answer->large_need != NULL ? Py_NewRef(answer->large_need) : PyLong_FromSsize_t(answer->need),
-        memo_object(&answer->memo),
+        answer->large_memo != NULL ? Py_NewRef(answer->large_memo) : memo_object(&answer->memo),
         PyLong_FromSsize_t(answer->skipped),
         Py_NewRef(answer->fault != NULL ? answer->fault : Py_None),
     };

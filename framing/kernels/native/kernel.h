@@ -95,8 +95,8 @@ typedef struct {
     PyObject *batch[BATCH];
 } Payloads;
 
-/* What a kernel answers. All is zero when the kernel is called; `fault` and `large_need` (which is no C integer) are the
- * reference's alone to say. */
+/* What a kernel answers. All is zero when the kernel is called; `fault`, and what is no C integer, are the reference's alone
+ * to say. */
 typedef struct {
     Payloads *payloads;
     Py_ssize_t count; /* of the payloads that this kernel delivered */
@@ -107,7 +107,7 @@ typedef struct {
      * a frame has `need` bytes, and is right if it ends in `trailer`. */
     Py_ssize_t begin, end;
     Span trailer;
-    PyObject *fault, *large_need;
+    PyObject *fault, *large_need, *large_memo;
 } Answer;
 
 /* GIVEN: the answer is whole. JUDGE: the reference is to go on at `used`, with `memo`; what was found stays.
