@@ -8,12 +8,13 @@ What an upgrade in mid-stream (``start_tls``) refuses, it refuses here, for ever
 
 from __future__ import annotations
 
+import socket
+from traceback import walk_tb
 from typing import TYPE_CHECKING, Any
 
 from framing.errors import HEAD_BYTES, ConnectionClosed, CorruptFrame, FramingError, Timeout
 
 if TYPE_CHECKING:
-    import socket
     import ssl
 
     from framing.channel import Channel
@@ -135,24 +136,27 @@ def shaken_late(address: Address | None, seconds: float) -> Timeout:
     )
 
 
-def _connected(sock: socket.socket) -> socket.socket:
-    """``sock``, unless its peer has gone already: raises OSError, as `wrap_socket` would.
+def _wrapped(sock: socket.socket, context: ssl.SSLContext, **how: Any) -> ssl.SSLSocket:
+    """``sock`` as a TLS socket that has not shaken hands and tells an end of TLS from a cut; OSError: the peer is gone.
 
-    Judged here, ``sock`` is still there to be closed; ssl leaves a half-made socket behind, open until it is collected.
+    A peer that resets in the midst of it leaves ssl's half-made socket behind, open until it is collected, and ``sock`` empty:
+    the half-made one is found where it was left, and closed.
     """
-    sock.getpeername()
-    return sock
+    try:
+        return context.wrap_socket(sock, do_handshake_on_connect=False, suppress_ragged_eofs=False, **how)
+    except BaseException as error:
+        for frame, _ in walk_tb(error.__traceback__):
+            left = frame.f_locals.get("self")
+            if isinstance(left, socket.socket):
+                left.close()
+        raise
 
 
 def wrap_client(sock: socket.socket, context: ssl.SSLContext, server_hostname: str | None) -> ssl.SSLSocket:
     """``sock`` as a client's TLS socket, the handshake still to be done; ``sock`` itself is empty from now on."""
-    return context.wrap_socket(
-        _connected(sock), server_hostname=server_hostname, do_handshake_on_connect=False, suppress_ragged_eofs=False
-    )
+    return _wrapped(sock, context, server_hostname=server_hostname)
 
 
 def wrap_server(sock: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
     """``sock`` as a server's TLS socket, the handshake still to be done; ``sock`` itself is empty from now on."""
-    return context.wrap_socket(
-        _connected(sock), server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-    )
+    return _wrapped(sock, context, server_side=True)
