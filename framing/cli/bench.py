@@ -11,7 +11,6 @@ involved.
 from __future__ import annotations
 
 import json
-import math
 import platform
 import statistics
 import struct
@@ -27,7 +26,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 import framing as package
-from framing.cli.parameters import read_wire
+from framing.cli.parameters import read_seconds, read_wire
 from framing.cli.screen import Console
 from framing.codecs import Raw, Text
 from framing.errors import EncodeError
@@ -78,13 +77,6 @@ def read_message(wire: Wire[Any], text: str | None) -> Any:
         raise click.UsageError(f"--message: this is no JSON: {error} (text is written '\"so\"')") from None
     except RecursionError:
         raise click.UsageError("--message: this is nested too deeply") from None
-
-
-def read_seconds(ctx: click.Context, param: click.Parameter, value: float) -> float:
-    """A number of seconds: click's ranges let "nan" pass."""
-    if math.isnan(value):
-        raise click.BadParameter("nan is no time", ctx, param)
-    return value
 
 
 def measure(wire: Wire[Any], message: Any, seconds: float) -> list[Figure]:

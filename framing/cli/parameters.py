@@ -6,6 +6,7 @@ or holds something else, is a failure (status 1).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "client_tls",
     "read_address",
+    "read_seconds",
     "read_wire",
     "server_tls",
     "tls_client_option",
@@ -40,12 +42,19 @@ def read_wire(ctx: click.Context, param: click.Parameter, value: str) -> Wire[An
         raise click.BadParameter(str(error), ctx, param) from error
 
 
-def read_address(ctx: click.Context, param: click.Parameter, value: str) -> Address:
-    """The address that a URL names."""
+def read_address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:
+    """The address that a URL names; None where an option was left out."""
     try:
-        return Address.parse(value)
+        return None if value is None else Address.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
+
+
+def read_seconds(ctx: click.Context, param: click.Parameter, value: float | None) -> float | None:
+    """A number of seconds: click's ranges let "nan" pass, and "inf" where they have no upper end."""
+    if value is not None and not math.isfinite(value):
+        raise click.BadParameter(f"{value} is no time", ctx, param)
+    return value
 
 
 def wire_option(command: F) -> F:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from framing import Wire
-from framing.cli.parameters import client_tls, read_address, tls_client_option, wire_option
+from framing.cli.parameters import client_tls, read_address, read_seconds, tls_client_option, wire_option
 from protocols.echo.descriptors import allow
 from protocols.echo.load import Figures, Load
 
@@ -60,7 +60,11 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[
     help=f"How many, of all connections together.  [default: {MESSAGES}, where no --seconds are given]",
 )
 @click.option(
-    "--seconds", type=click.FloatRange(min=0, min_open=True), metavar="S", help="How long to go on sending, instead."
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    callback=read_seconds,
+    metavar="S",
+    help="How long to go on sending, instead.",
 )
 @click.option(
     "--size",
@@ -73,6 +77,7 @@ def _read_size(ctx: click.Context, param: click.Parameter, value: str) -> tuple[
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
+    callback=read_seconds,
     default=5.0,
     show_default=True,
     metavar="SECONDS",
@@ -191,7 +196,7 @@ def _show(running: Load, figures: Figures) -> None:
     lines = [
         (running.address, f"wire {running.wire}, {_size(running)} bytes, {running.pipeline} under way a connection"),
         ("connections", f"{figures.connections:,}, {figures.failed:,} failed"),
-        ("messages", f"{figures.sent:,} sent, {figures.replies:,} came back, every byte the same"),
+        ("messages", f"{figures.sent:,} sent, {figures.replies:,} came back as they went, byte for byte"),
         ("throughput", f"{figures.messages_per_second:,.0f} messages/s, {moved}, in {figures.seconds:.2f} s"),
         ("latency", ", ".join(f"{name} {time * 1e3:.3g} ms" for name, time in times.items())),
         (

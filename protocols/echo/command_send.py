@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from framing import ConnectionClosed, FramingError, Raw, Text, Timeout, Wire
-from framing.cli.parameters import client_tls, read_address, tls_client_option, wire_option
+from framing.cli.parameters import client_tls, read_address, read_seconds, tls_client_option, wire_option
 from framing.drivers import blocking, datagram
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ __all__ = ["send"]
 @click.option(
     "--timeout",
     type=click.FloatRange(min=0, min_open=True),
+    callback=read_seconds,
     default=10.0,
     show_default=True,
     metavar="SECONDS",

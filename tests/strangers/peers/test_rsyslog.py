@@ -38,7 +38,9 @@ class Rsyslog:
         """The messages of ``program`` that are in the file, as soon as there are ``count`` of them."""
 
         def texts() -> list[str]:
-            lines = self.file.read_text().splitlines() if self.file.exists() else []
+            # Whole lines alone: it may be caught in the midst of a write, and that in the midst of a character.
+            whole = self.file.read_bytes().rpartition(b"\n")[0] if self.file.exists() else b""
+            lines = whole.decode().split("\n")
             return [line.removeprefix(f"{program}: ") for line in lines if line.startswith(f"{program}: ")]
 
         wait_until(lambda: len(texts()) >= count, f"{count} messages of {program} are written")
