@@ -169,6 +169,23 @@ def test_a_slow_reader_is_closed_after_its_deadline_while_others_are_served(serv
     until(lambda: server.connections == 1)
 
 
+@over("tcp", "unix")
+def test_who_asks_and_ends_and_does_not_read_is_closed_after_the_deadline_too(serve, visit):
+    """All that is left behind a peer's EOF is to write; that it never takes."""
+
+    def flood(peer, message):
+        peer.send_many([BLOCK] * 256)
+
+    service = Scripted(flood)
+    server = serve(RAW, service, slow_reader_timeout=0.3, high_water=1 << 25, max_queued=1 << 25)
+    stranger = visit(server, RAW, receive_buffer=4096)
+    stranger.send(b"flood")
+    stranger.say_end()
+    assert isinstance(service.end(), Timeout)
+    until(lambda: server.connections == 0)
+    assert service.got == [b"flood"]
+
+
 @few
 def test_what_others_send_to_who_does_not_read_has_an_end(serve, visit):
     """A broadcast does not pile up: above ``max_queued`` the one who does not read is closed."""
