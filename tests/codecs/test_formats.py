@@ -69,8 +69,9 @@ def test_any_payload_is_a_message_or_a_decode_error(of: Format):
             with pytest.raises(DecodeError):
                 codec.decode_many([payload])
         else:
-            # A NaN is not even itself; but it is written as itself.
-            assert repr(codec.decode_many([payload])) == repr([message])
+            # A NaN is not even itself, and a msgspec.msgpack.Ext does not show what is in it: either is written as itself.
+            [again] = codec.decode_many([payload])
+            assert again == message or codec.encode(again) == codec.encode(message)
 
     hold()
 
