@@ -309,7 +309,7 @@ def test_load_prints_its_figures(capsys, server):
     lines = out.splitlines()
     assert lines[0] == f"{server.address}, wire u32+json, 64 bytes, 16 under way a connection"
     assert lines[1].split() == ["connections", "3,", "0", "failed"]
-    assert "300 sent, 300 came back, every byte the same" in lines[2]
+    assert "300 sent, 300 came back as they went, byte for byte" in lines[2]
     assert "messages/s" in lines[3]
     assert "MB/s each way" in lines[3]
     for name in ("p50", "p90", "p99", "max"):
