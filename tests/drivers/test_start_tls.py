@@ -192,9 +192,10 @@ class NonblockingClient:
         connection = self.connection
         end = time.monotonic() + SECONDS
         with selectors.DefaultSelector() as waiting:
+            deadline = 0.0  # nothing to wait for: the call tells how it ended
             if connection.interest:
                 waiting.register(connection, connection.interest)
-            deadline = min(end, connection.deadline or end)
+                deadline = min(end, connection.deadline or end)
             ready = waiting.select(max(deadline - time.monotonic(), 0))
         self.got += connection.handle(ready[0][1] if ready else selectors.EVENT_READ, limit=1 if singly else 0)
         if not ready:
