@@ -89,7 +89,6 @@ def test_who_does_not_shake_hands_in_time_is_closed_and_the_service_never_hears_
     service = Echo()
     server = serve(JSON, service, handshake_timeout=0.2)
     bystander = Bystander(visit(server, JSON))
-    service.peer()
     bystander.talk_until(lambda: bystander.turns)
     silent, dripping = visit(server, JSON, shake=False), visit(server, JSON, shake=False)
     until(lambda: server.connections == 3)
