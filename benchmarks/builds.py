@@ -43,7 +43,11 @@ def _plain() -> ModuleType:
     before = os.environ.get("FRAMING_PURE")
     os.environ["FRAMING_PURE"] = "1"
     try:
-        return importlib.import_module("framing")
+        plain = importlib.import_module("framing")
+        # Every name is asked for here, so that it is loaded now, and not later as the other one's.
+        assert not any(getattr(plain, name) is None for name in plain.__all__)
+        assert not plain.compiled
+        return plain
     finally:
         take()
         sys.modules.update(kept)

@@ -262,7 +262,7 @@ def _others(settings: Settings) -> Iterator[Result]:
     """As `decode`, for the other framers, beside the Python peers that have them. Not quite alike: protobuf's readers
     give a message (a BytesValue) instead of bytes, and read their own stream of them; the cobs package decodes
     frames that its caller has found; yahdlc and the cobs package are C, and count as Python peers because Python
-    calls them.
+    calls them. Plain Python is held against them, too, and besides against the fastest peer that is plain Python.
     """
     case = "varint, netstring, LengthField, COBS, SLIP, HDLC"
     chunk = 1 << 16
@@ -295,8 +295,10 @@ def _others(settings: Settings) -> Iterator[Result]:
         make = floor(bare.data, bare.spans, bare.counts())
         contenders = {FLOOR: lambda make=make: _drain(make()), **contenders}
         samples = interleaved(contenders, count, settings.rounds)
+        plain = [peer for peer in peers if peer not in decoders.NATIVE]
         goals = [
             *at_least(f"{case}: {name}", samples, list(peers), (5, 1), "the fastest Python peer that has it"),
+            *at_least(f"{case}: {name}", samples, plain, (None, 1), "the fastest that is plain Python itself"),
         ]
         title = f"decode {name}, 16 to 64 B payloads, 65,536 B chunks"
         yield Result(title=title, unit="ns a frame", samples=samples, goals=goals, skipped=skipped)

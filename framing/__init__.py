@@ -7,44 +7,70 @@ A `Wire` is what two peers agree on: a framer, layers, a codec. Its decoder take
 
 from __future__ import annotations
 
-from framing.channel import Channel, Heartbeat
-from framing.codecs import CBOR, JSON, Codec, MessagePack, Raw, Struct, Text
-from framing.errors import (
-    ConnectionClosed,
-    ConnectionFailed,
-    ConnectionRefused,
-    ConnectionReset,
-    CorruptFrame,
-    DecodeError,
-    EncodeError,
-    FrameTooLarge,
-    FramingError,
-    SpecError,
-    Timeout,
-    TruncatedFrame,
-    Violation,
-)
-from framing.framers import (
-    COBS,
-    HDLC,
-    SLIP,
-    ContentLength,
-    Decoder,
-    Delimited,
-    FixedSize,
-    Framer,
-    LengthField,
-    LengthPrefixed,
-    Lines,
-    Netstring,
-    OctetCounted,
-    RecordMarked,
-    StructHeader,
-    VarintPrefixed,
-)
-from framing.kernels import compiled
-from framing.layers import Checksum, Compressed, Layer, Signed
-from framing.wire import Wire
+from framing.deferred import deferred
+
+TYPE_CHECKING = False  # to type checkers it is true; the module that has it takes longer to load than all of this
+if TYPE_CHECKING:
+    from framing.channel import Channel, Heartbeat
+    from framing.codecs import CBOR, JSON, Codec, MessagePack, Raw, Struct, Text
+    from framing.errors import (
+        ConnectionClosed,
+        ConnectionFailed,
+        ConnectionRefused,
+        ConnectionReset,
+        CorruptFrame,
+        DecodeError,
+        EncodeError,
+        FrameTooLarge,
+        FramingError,
+        SpecError,
+        Timeout,
+        TruncatedFrame,
+        Violation,
+    )
+    from framing.framers import (
+        COBS,
+        HDLC,
+        SLIP,
+        ContentLength,
+        Decoder,
+        Delimited,
+        FixedSize,
+        Framer,
+        LengthField,
+        LengthPrefixed,
+        Lines,
+        Netstring,
+        OctetCounted,
+        RecordMarked,
+        StructHeader,
+        VarintPrefixed,
+    )
+    from framing.kernels import compiled
+    from framing.layers import Checksum, Compressed, Layer, Signed
+    from framing.wire import Wire
+else:
+    __getattr__, __dir__ = deferred(
+        __name__,
+        {
+            "framing.channel": "Channel Heartbeat",
+            "framing.codecs": "CBOR JSON Codec MessagePack Raw Struct Text",
+            "framing.errors": (
+                "ConnectionClosed ConnectionFailed ConnectionRefused ConnectionReset "
+                "CorruptFrame DecodeError EncodeError FrameTooLarge FramingError SpecError "
+                "Timeout TruncatedFrame Violation"
+            ),
+            "framing.framers": (
+                "COBS HDLC SLIP ContentLength Decoder Delimited FixedSize Framer LengthField "
+                "LengthPrefixed Lines Netstring OctetCounted RecordMarked StructHeader "
+                "VarintPrefixed"
+            ),
+            "framing.kernels": "compiled",
+            "framing.layers": "Checksum Compressed Layer Signed",
+            "framing.wire": "Wire",
+        },
+        modules="channel codecs errors framers layers presets wire",
+    )
 
 __all__ = [
     "CBOR",

@@ -9,6 +9,7 @@ It guarantees that
 - only what `TRANSITIONS` has a row for can be done; everything else raises, and changes nothing;
 - what was received before a violation is returned first, and the violation then raised, by every later call;
 - sending is all or nothing: a message that cannot be encoded queues no byte;
+- what is queued leaves in the order in which it was sent, also where frames are made later, many at once (`Channel.gather`);
 - a frame that was begun is complete before ``frame_timeout`` has passed, however its bytes drip, or `expire` raises.
 
 One thread at a time uses a channel; which, is the driver's business.
@@ -17,8 +18,7 @@ One thread at a time uses a channel; which, is the driver's business.
 from __future__ import annotations
 
 import enum
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Generic, TypeVar
@@ -152,22 +152,27 @@ class Channel(Generic[T]):
         "_error",
         "_fresh",
         "_heard",
-        "_may_receive",
-        "_may_send",
+        "_machine",
         "_moved",
         "_now",
-        "_paused",
         "_queued",
         "_ready",
         "_spoke",
         "_state",
+        "_unframed",
         "frame_timeout",
         "heartbeat",
         "high_water",
+        "idle",
         "idle_timeout",
         "low_water",
+        "may_receive",
+        "may_send",
+        "paced",
+        "paused",
         "timed",
         "wire",
+        "written",
     )
 
     def __init__(
@@ -187,6 +192,7 @@ class Channel(Generic[T]):
             if seconds is not None and not seconds > 0:
                 raise ValueError(f"{name} is {seconds!r}; give seconds above 0, or None for no limit")
         self.wire = wire
+        self._machine = wire.machine
         self.high_water = high_water
         self.low_water = low_water
         self.frame_timeout = frame_timeout
@@ -194,16 +200,31 @@ class Channel(Generic[T]):
         self.heartbeat = heartbeat
         # Encoded once, and now: a ping that cannot be encoded is found before anything is sent.
         self._beat = b"" if heartbeat is None else wire.encode(heartbeat.ping)
-        self.timed = frame_timeout is not None or idle_timeout is not None or heartbeat is not None
+        self.paced = idle_timeout is not None or heartbeat is not None
+        """Whether it matters when bytes were last received and written, so that `receive` and `sent` must be told."""
+        self.timed = frame_timeout is not None or self.paced
+        """Whether there is any deadline, so that `receive` must be told the time."""
         self._decoder: Decoder[T] = wire.decoder()
         self._state = State.OPEN
-        self._may_send = True
-        self._may_receive = True
+        self.may_send = True
+        """Whether `send` is allowed; false once this side has ended its stream, or the channel has failed."""
+        self.may_receive = True
+        """Whether more may come from the peer; while it is true, a driver goes on reading."""
+        self.idle = True
+        """Whether the next byte that is received begins a frame; until then there is nothing to return, and nothing to raise.
+
+        False may be said in doubt: `pending`, `inside` and `in_place` tell.
+        """
+        self.paused = False
+        """Whether the peer takes less than it is sent: above ``high_water``, until ``low_water``. Stop making more."""
         self._error: FramingError | None = None
-        self._ready: deque[bytes | memoryview] = deque()  # what outgoing() gives, in order
-        self._fresh: list[bytes] = []  # small frames behind it, not yet joined
-        self._queued = 0
-        self._paused = False
+        # Lists are made when they are needed, for most connections of a crowd have nothing to say.
+        self.written = 0
+        """How many bytes were written since the beginning."""
+        self._ready: list[bytes | memoryview] | None = None  # what outgoing() gives, in order
+        self._fresh: list[bytes] | None = None  # small frames behind it, not yet joined
+        self._unframed: list[bytes] | None = None  # payloads behind these, whose frames are still to be made
+        self._queued = 0  # bytes of all but the last
         self._now = now
         self._moved = now  # when bytes were last received or written
         self._heard = now  # when bytes were last received
@@ -225,21 +246,14 @@ class Channel(Generic[T]):
         """Why the channel failed: the violation, the timeout, or what was given to `lost`; None while it has not."""
         return self._error
 
-    @property
-    def may_send(self) -> bool:
-        """Whether `send` is allowed; false once this side has ended its stream, or the channel has failed."""
-        return self._may_send
-
-    @property
-    def may_receive(self) -> bool:
-        """Whether more may come from the peer; while it is true, a driver goes on reading."""
-        return self._may_receive
-
     def _move(self, event: Event) -> None:
-        """Follow the table. The callers have asked `_may_send` or `_may_receive`, so there is a row."""
+        """Follow the table. The callers have asked `may_send` or `may_receive`, so there is a row."""
+        if self._unframed:
+            self._frame()  # they were sent while that was allowed
         self._state = state = TRANSITIONS[self._state, event]
-        self._may_send = (state, Event.SEND) in TRANSITIONS
-        self._may_receive = (state, Event.RECEIVE) in TRANSITIONS
+        self.may_send = (state, Event.SEND) in TRANSITIONS
+        self.may_receive = (state, Event.RECEIVE) in TRANSITIONS
+        self.idle = self.idle and self.may_receive
 
     def _fail(self, event: Event, error: FramingError) -> None:
         self._move(event)
@@ -265,29 +279,37 @@ class Channel(Generic[T]):
         raises `DecodeError` at its place, once, and the next call goes on behind it: while `pending` is true,
         ``receive(b"")`` has more to say. Raises `ConnectionClosed` when the peer's stream, or the channel, has ended.
         """
-        if not self._may_receive:
+        if not self.may_receive:
             raise self._no_receiving()
+        decoder = self._decoder
+        self.idle = False
         try:
-            messages = self._decoder.feed(chunk)
+            messages = decoder.feed(chunk)
         except DecodeError:
             self._watch(now, whole=True, moved=bool(chunk))
             raise
         except Violation as error:
             self._fail(Event.VIOLATION, error)
             raise
-        if self.timed:
+        self.idle = decoder.idle
+        if self.paced or not self.idle:
             self._watch(now, whole=bool(messages), moved=bool(chunk))
+        else:
+            self._began = None
+            if now is not None:
+                self._now = now
         return messages if self.heartbeat is None else self._without_beats(self.heartbeat, messages)
 
     def get_buffer(self, sizehint: int = -1) -> memoryview:
         """Lend a buffer to read into, as ``asyncio.BufferedProtocol`` does; `buffer_updated` says how much was read."""
-        if not self._may_receive:
+        if not self.may_receive:
             raise self._no_receiving()
+        self.idle = False
         return self._decoder.get_buffer(sizehint)
 
     def buffer_updated(self, nbytes: int, now: float | None = None) -> list[T]:
         """The first ``nbytes`` of the lent buffer were filled: return and raise as `receive` does for them."""
-        if not self._may_receive:
+        if not self.may_receive:
             raise self._no_receiving()
         try:
             messages = self._decoder.buffer_updated(nbytes)
@@ -297,6 +319,7 @@ class Channel(Generic[T]):
         except Violation as error:
             self._fail(Event.VIOLATION, error)
             raise
+        self.idle = self._decoder.idle
         if self.timed:
             self._watch(now, whole=bool(messages), moved=nbytes > 0)
         return messages if self.heartbeat is None else self._without_beats(self.heartbeat, messages)
@@ -306,7 +329,7 @@ class Channel(Generic[T]):
         own = [message for message in messages if heartbeat.takes(message)]
         if not own:
             return messages
-        if heartbeat.pong is not None and self._may_send and any(_same(message, heartbeat.ping) for message in own):
+        if heartbeat.pong is not None and self.may_send and any(_same(message, heartbeat.ping) for message in own):
             self._queue(self.wire.encode(heartbeat.pong))
         return [message for message in messages if not heartbeat.takes(message)]
 
@@ -316,10 +339,11 @@ class Channel(Generic[T]):
         Raises `TruncatedFrame` where the stream ended inside a frame, and what `receive` raises. A clean end leaves the
         sending side as it is: replies still go out.
         """
-        if not self._may_receive:
+        if not self.may_receive:
             if (self._state, Event.RECEIVE_EOF) in TRANSITIONS:
                 return []
             raise self._no_receiving()
+        self.idle = False
         try:
             messages = self._decoder.feed_eof()
         except Violation as error:
@@ -335,7 +359,7 @@ class Channel(Generic[T]):
     @property
     def pending(self) -> bool:
         """Whether ``receive(b"")`` may return or raise something without any new bytes."""
-        return self._may_receive and (self._decoder.pending or self._decoder.error is not None)
+        return self.may_receive and (self._decoder.pending or self._decoder.error is not None)
 
     @property
     def buffered(self) -> int:
@@ -361,21 +385,50 @@ class Channel(Generic[T]):
 
     def send(self, message: T) -> None:
         """Queue one message. Raises `EncodeError`, and queues nothing, or `ConnectionClosed` when sending has ended."""
-        if not self._may_send:
+        if not self.may_send:
             raise self._no_sending()
         self._queue(self.wire.encode(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         """Queue all of ``messages``, or, where one of them cannot be encoded, none; raises as `send`."""
-        if not self._may_send:
+        if not self.may_send:
             raise self._no_sending()
         self._queue(self.wire.encode_many(messages))
 
     def send_encoded(self, frames: bytes) -> None:
         """Queue what ``wire.encode`` or ``wire.encode_many`` returned: a message for many channels is encoded once."""
-        if not self._may_send:
+        if not self.may_send:
             raise self._no_sending()
-        self._queue(frames)
+        if self._unframed:
+            self._frame()
+        if frames:
+            self._add(frames)
+
+    def gather(self) -> tuple[list[bytes] | None, int]:
+        """A list into which a driver may put payloads, rather than have each framed by `send`; and the room that it has.
+
+        Any ``bytes`` will do, while their sizes, with `framing.kernels.outbox.OVERHEAD` for each, are no more than the room
+        together: they can be sent, and `paused` stays as it is. They are queued in their place as soon as any other method of
+        the channel is called that queues, or asks for what is queued. A room of 0 or less: call `send`.
+        """
+        machine = self._machine
+        if machine.join is None or not self.may_send:
+            return None, 0
+        if self._unframed:
+            self._frame()
+        elif self._unframed is None:
+            self._unframed = []
+        return self._unframed, min(self.high_water - self._queued, machine.most)
+
+    def _frame(self) -> None:
+        """Queue what was gathered."""
+        payloads = self._unframed
+        assert payloads is not None
+        assert self._machine.join is not None
+        if self.may_send:
+            # None is for a rule that does not keep its word; then this raises.
+            self._add(self._machine.join(payloads) or self.wire.framer.encode_many(payloads))
+        payloads.clear()
 
     def send_eof(self) -> None:
         """End this side's stream behind what is queued; receiving goes on. Where it has ended, nothing happens."""
@@ -392,10 +445,9 @@ class Channel(Generic[T]):
 
     def drop(self) -> int:
         """Forget what is queued, where nobody will ever read it; returns how many bytes that were."""
-        dropped, self._queued = self._queued, 0
-        self._ready.clear()
-        self._fresh.clear()
-        self._paused = False
+        dropped, self._queued = self.queued, 0
+        self._ready = self._fresh = None
+        self.paused = False
         return dropped
 
     def _no_sending(self) -> FramingError:
@@ -404,38 +456,46 @@ class Channel(Generic[T]):
         return refusal
 
     def _queue(self, frames: bytes) -> None:
+        if self._unframed:
+            self._frame()
+        if frames:
+            self._add(frames)
+
+    def _add(self, frames: bytes) -> None:
         size = len(frames)
-        if not size:
-            return
-        if size < JOINED_BYTES:
-            self._fresh.append(frames)
-        else:
+        if size >= JOINED_BYTES:
             self._join()
-            self._ready.append(frames)
-        self._queued += size
-        if self._queued > self.high_water:
-            self._paused = True
+            self._append(frames)
+        elif self._fresh is None:
+            self._fresh = [frames]
+        else:
+            self._fresh.append(frames)
+        self._queued = queued = self._queued + size
+        if queued > self.high_water:
+            self.paused = True
 
     def _join(self) -> None:
-        fresh = self._fresh
-        if fresh:
-            self._ready.append(fresh[0] if len(fresh) == 1 else b"".join(fresh))
-            fresh.clear()
+        fresh, self._fresh = self._fresh, None
+        if fresh is not None:
+            self._append(fresh[0] if len(fresh) == 1 else b"".join(fresh))
+
+    def _append(self, frames: bytes) -> None:
+        if self._ready is None:
+            self._ready = [frames]
+        else:
+            self._ready.append(frames)
 
     @property
     def queued(self) -> int:
         """How many bytes wait to be written."""
+        if self._unframed:
+            self._frame()
         return self._queued
-
-    @property
-    def paused(self) -> bool:
-        """Whether the peer takes less than it is sent: above ``high_water``, until ``low_water``. Stop making more."""
-        return self._paused
 
     @property
     def eof_due(self) -> bool:
         """Whether everything is written and this side's stream has ended: time to shut the socket's sending side."""
-        return not self._may_send and not self._queued
+        return not self.may_send and not self.queued
 
     def outgoing(self, most: int | None = None) -> list[bytes | memoryview]:
         """The bytes to be written next, as buffers for ``sendmsg`` or ``writelines``; empty where there are none.
@@ -443,9 +503,13 @@ class Channel(Generic[T]):
         They stay queued until `sent` says how many were written. There may be more behind them than one call gives;
         ``most`` is how many bytes it gives at the most, None for no limit.
         """
-        self._join()
-        ready = self._ready
-        buffers = list(ready) if len(ready) <= GATHERED else [ready[index] for index in range(GATHERED)]
+        if self._unframed:
+            self._frame()
+        if self._fresh is not None:
+            self._join()
+        if self._ready is None:
+            return []
+        buffers = self._ready[:GATHERED]
         if most is None:
             return buffers
         first: list[bytes | memoryview] = []
@@ -456,25 +520,74 @@ class Channel(Generic[T]):
             most -= len(first[-1])
         return first
 
+    def push(
+        self,
+        write: Callable[[Sequence[bytes | memoryview]], int],
+        most: int | None = None,
+        now: float | None = None,
+    ) -> int:
+        """Have ``write`` write what `outgoing` would give, once; returns how many bytes are queued then.
+
+        ``write`` returns how many bytes it has written; where it raises, it has written none.
+        """
+        if self._unframed and not self._queued and most is None:
+            # As in most turns: nothing is left of the one before, and what was gathered in this one leaves at once.
+            assert self._machine.join is not None
+            frames = self._machine.join(self._unframed)
+            if frames is not None and self.may_send:
+                self._unframed.clear()
+                try:
+                    count = write((frames,))
+                except BaseException:
+                    self._add(frames)
+                    raise
+                if count < len(frames):
+                    if self._state is State.FAILED:
+                        return 0  # meanwhile, and so nothing is queued any more
+                    self._add(frames)
+                    self.sent(count, now)
+                else:
+                    self.written += count
+                    if now is not None:
+                        self._now = self._moved = self._spoke = now
+                return self._queued
+        fresh = self._fresh
+        if fresh is not None and len(fresh) == 1 and self._ready is None and most is None and not self._unframed:
+            buffers: Sequence[bytes | memoryview] = fresh  # as in a broadcast
+        else:
+            buffers = self.outgoing(most)
+        if buffers:
+            self.sent(write(buffers), now)
+        return self._queued
+
     def sent(self, nbytes: int, now: float | None = None) -> None:
         """The first ``nbytes`` of what `outgoing` gave were written. Raises ValueError for more than there are."""
-        self._join()
-        if not 0 <= nbytes <= self._queued:
+        left = self._queued - nbytes
+        if nbytes < 0 or left < 0:
             raise ValueError(f"{nbytes} bytes were written of {self._queued}")
-        self._queued -= nbytes
-        if self._queued <= self.low_water:
-            self._paused = False
+        self._queued = left
+        self.written += nbytes
+        if left <= self.low_water:
+            self.paused = False
         if nbytes and now is not None:
             self._now = self._moved = self._spoke = now
+        if not left:
+            self._ready = self._fresh = None
+        elif nbytes:
+            self._trim(nbytes)
+
+    def _trim(self, nbytes: int) -> None:
+        """Drop the first bytes of what `outgoing` gives; there are more."""
+        self._join()
         ready = self._ready
-        while nbytes:
-            first = ready[0]
-            size = len(first)
-            if nbytes < size:
-                ready[0] = memoryview(first)[nbytes:]
-                return
-            ready.popleft()
-            nbytes -= size
+        assert ready is not None
+        written = 0
+        while nbytes >= len(ready[written]):
+            nbytes -= len(ready[written])
+            written += 1
+        del ready[:written]
+        if nbytes:
+            ready[0] = memoryview(ready[0])[nbytes:]
 
     # --------------------------------------------------------------- deadlines
 
@@ -495,14 +608,14 @@ class Channel(Generic[T]):
     def deadline(self) -> float | None:
         """The time at which `expire` has something to do: a frame, idleness or silence is too long, or a ping is due."""
         ends: list[float] = []
-        if self._may_receive and self.frame_timeout is not None and self._began is not None:
+        if self.may_receive and self.frame_timeout is not None and self._began is not None:
             ends.append(self._began + self.frame_timeout)
-        if self.idle_timeout is not None and (self._may_receive or self._may_send):
+        if self.idle_timeout is not None and (self.may_receive or self.may_send):
             ends.append(self._moved + self.idle_timeout)
         if self.heartbeat is not None:
-            if self._may_receive:
+            if self.may_receive:
                 ends.append(self._heard + self.heartbeat.silence)
-            if self._may_send:
+            if self.may_send:
                 ends.append(self._spoke + self.heartbeat.interval)
         return min(ends, default=None)
 
@@ -513,12 +626,12 @@ class Channel(Generic[T]):
         """
         self._now = now
         beat = self.heartbeat
-        if beat is not None and self._may_send and now >= self._spoke + beat.interval:
+        if beat is not None and self.may_send and now >= self._spoke + beat.interval:
             # Nobody looked meanwhile, so the peer was not asked: only from here on is its silence its own.
             self._heard = min(self._heard + now - (self._spoke + beat.interval), now)
             self._spoke = now
             # Behind bytes that still wait for the peer a ping would tell it nothing, and one a second would pile up.
-            if not self._queued:
+            if not self.queued:
                 self._queue(self._beat)
         error = self._overdue(now)
         if error is not None:
@@ -528,7 +641,7 @@ class Channel(Generic[T]):
     def _overdue(self, now: float) -> Timeout | None:
         """What has taken too long, or None."""
         if (
-            self._may_receive
+            self.may_receive
             and self.frame_timeout is not None
             and self._began is not None
             and now >= self._began + self.frame_timeout
@@ -540,7 +653,7 @@ class Channel(Generic[T]):
             )
         if (
             self.idle_timeout is not None
-            and (self._may_receive or self._may_send)
+            and (self.may_receive or self.may_send)
             and now >= self._moved + self.idle_timeout
         ):
             return Timeout(
@@ -549,7 +662,7 @@ class Channel(Generic[T]):
                 seconds=self.idle_timeout,
             )
         beat = self.heartbeat
-        if beat is not None and self._may_receive and now >= self._heard + beat.silence:
+        if beat is not None and self.may_receive and now >= self._heard + beat.silence:
             return Timeout(
                 f"nothing was heard from the peer for {beat.silence:g} s, not even a heartbeat; "
                 "it is gone, or the path to it is: connect again",

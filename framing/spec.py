@@ -13,7 +13,6 @@ spelling that `parse` reads back as an equal value. Keys are secrets, and types 
 from __future__ import annotations
 
 import ast
-import difflib
 import inspect
 import re
 from collections.abc import Iterable, Mapping
@@ -134,6 +133,8 @@ def write(framer: Framer, layers: Iterable[Layer], codec: Codec[Any]) -> str:
 
 
 def _wrong(part: str, reason: str, word: str = "", known: Iterable[str] = ()) -> SpecError:
+    import difflib  # noqa: PLC0415 needed for errors alone
+
     close = difflib.get_close_matches(word.lower(), known, 1, 0.5) if word else []
     nearest = close[0] if close else None
     hint = f"; did you mean {nearest!r}?" if nearest else ""

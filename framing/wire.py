@@ -20,17 +20,40 @@ from typing import Any, Generic, TypeVar, cast, overload
 from framing.codecs import Codec, Raw
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 from framing.framers import Decoder, Framer
+from framing.framers.base import Join
+from framing.kernels.contract import Splitter
 from framing.layers import Layer
-from framing.spec import parse as parse_spec
-from framing.spec import write as write_spec
 
 __all__ = ["Wire"]
 
 T = TypeVar("T")
 
 
+@dataclass(frozen=True, slots=True)
+class Machine(Generic[T]):
+    """What connections over one wire have in common: its functions, with the options bound."""
+
+    split: Splitter
+    opener: Callable[[bytes], T]
+    open_many: Callable[[list[bytes], list[T]], None]
+    join: Join | None
+    """`Framer.joiner`: makes the frames of payloads; None where it must be seen of each whether it can be carried."""
+    most: int
+    """How many bytes a payload for ``join`` may have."""
+    raw: bool
+    """Whether a message is its own payload."""
+
+
+class _Kept:
+    """Room for what is made of a wire's fields when it is first needed; it is no field itself."""
+
+    __slots__ = ("_machine",)
+
+    _machine: Machine[Any]
+
+
 @dataclass(frozen=True, slots=True, init=False)
-class Wire(Generic[T]):
+class Wire(_Kept, Generic[T]):
     """A framer, any layers from the outside in, and a codec (`Raw` where none is given): immutable and shareable.
 
     ``layers=`` and ``codec=`` are there for ``dataclasses.replace``; written by position they read better.
@@ -78,13 +101,17 @@ class Wire(Generic[T]):
 
         Raises `SpecError`, which names the part that is wrong and the nearest right word.
         """
-        framer, layers, codec = parse_spec(spec)
+        from framing.spec import parse  # noqa: PLC0415 it loads every framer, layer and codec
+
+        framer, layers, codec = parse(spec)
         return Wire(framer, layers=layers, codec=codec)
 
     @property
     def spec(self) -> str:
         """The spec string of this wire; raises `SpecError` where an option is no word or number (a type, a key)."""
-        return write_spec(self.framer, self.layers, self.codec)
+        from framing.spec import write  # noqa: PLC0415 it loads every framer, layer and codec
+
+        return write(self.framer, self.layers, self.codec)
 
     def __str__(self) -> str:
         try:
@@ -94,6 +121,11 @@ class Wire(Generic[T]):
 
     def encode(self, message: T) -> bytes:
         """The frame of ``message``; raises `EncodeError`, and gives no part of a frame, where it cannot be carried."""
+        machine = self.machine
+        if machine.raw and machine.join is not None and type(message) is bytes:
+            frame = machine.join([message])  # type: ignore[list-item] # the message of a raw wire is its payload
+            if frame is not None:
+                return frame
         return self.framer.encode(self._payload(message))
 
     def encode_many(self, messages: Iterable[T]) -> bytes:
@@ -102,9 +134,22 @@ class Wire(Generic[T]):
 
     def decoder(self) -> Decoder[T]:
         """A new decoder that yields messages, for one direction of one stream."""
-        if type(self.codec) is Raw and not self.layers:
-            return cast("Decoder[T]", Decoder(self.framer))
-        return Decoder(self.framer, self.opener(), unwrap_many=self.open_many)
+        machine = self.machine
+        if machine.raw:
+            return cast("Decoder[T]", Decoder(self.framer, split=machine.split))
+        return Decoder(self.framer, machine.opener, unwrap_many=machine.open_many, split=machine.split)
+
+    @property
+    def machine(self) -> Machine[T]:
+        """What all connections share; made once."""
+        try:
+            return self._machine
+        except AttributeError:
+            join, most = self.framer.joiner() or (None, 0)
+            raw = type(self.codec) is Raw and not self.layers
+            machine = Machine(self.framer.splitter(), self.opener(), self.open_many, join, most, raw)
+            object.__setattr__(self, "_machine", machine)
+            return machine
 
     def opener(self) -> Callable[[bytes], T]:
         """The function that turns a payload into a message through the layers and the codec; it raises `DecodeError`."""
@@ -127,7 +172,8 @@ class Wire(Generic[T]):
         payload = self._payload(message)
         if len(payload) > self.framer.max_frame:
             raise EncodeError(
-                f"a payload of {len(payload)} bytes is above max_frame={self.framer.max_frame}",
+                f"a payload of {len(payload)} bytes is above max_frame={self.framer.max_frame}; "
+                "send less, or raise max_frame on both sides",
                 expected=self.framer.max_frame,
                 got=len(payload),
             )

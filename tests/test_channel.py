@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import pathlib
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import framing
 from framing import (
@@ -23,9 +26,11 @@ from framing import (
     Netstring,
     Timeout,
     TruncatedFrame,
+    Violation,
     Wire,
 )
 from framing.channel import TRANSITIONS, Event, State
+from framing.kernels.outbox import OVERHEAD
 
 WIRE = Wire(LengthPrefixed(2, max_frame=1000), JSON())
 PAGE = pathlib.Path(__file__).parents[1] / "docs" / "reference" / "channel.md"
@@ -396,3 +401,169 @@ def test_the_frame_deadline_covers_a_frame_that_is_being_skipped() -> None:
     assert channel.deadline == 5.0
     with pytest.raises(Timeout, match="did not complete it"):
         channel.expire(5.0)
+
+
+RAW = Wire(LengthPrefixed(2, max_frame=1000))
+
+
+def test_what_was_gathered_leaves_in_its_place_among_all_that_is_sent():
+    channel = Channel(RAW)
+    channel.send(b"1")
+    payloads, room = channel.gather()
+    assert payloads == []
+    assert room > 0
+    payloads += [b"2", b"3"]
+    channel.send(b"4")
+    payloads.append(b"5")
+    channel.send_encoded(RAW.encode(b"6"))
+    payloads.append(b"7")
+    channel.send_many([b"8", b"9"])
+    payloads.append(b"10")
+    assert channel.queued == len(RAW.encode_many([b"%d" % number for number in range(1, 11)]))
+    assert RAW.decoder().feed(drain(channel)) == [b"%d" % number for number in range(1, 11)]
+
+
+@pytest.mark.parametrize("end", ["send_eof", "close", "violation"])
+def test_what_was_gathered_before_the_end_is_still_written_and_what_came_behind_it_never(end):
+    channel = Channel(RAW)
+    payloads, _ = channel.gather()
+    payloads.append(b"before")
+    if end == "violation":
+        with pytest.raises(FrameTooLarge):
+            channel.receive(b"\xff\xff")
+    else:
+        getattr(channel, end)()
+    payloads.append(b"behind")
+    assert channel.gather() == (None, 0)
+    assert drain(channel) == RAW.encode(b"before")
+    assert channel.eof_due
+
+
+@pytest.mark.parametrize("end", ["drop", "lost"])
+def test_what_was_gathered_is_forgotten_with_all_else(end):
+    channel = Channel(RAW)
+    payloads, _ = channel.gather()
+    payloads.append(b"x")
+    if end == "drop":
+        assert channel.drop() == len(RAW.encode(b"x"))
+    else:
+        channel.lost(ConnectionReset("gone"))
+    assert (channel.queued, channel.outgoing()) == (0, [])
+
+
+def test_the_room_is_what_is_left_below_the_high_mark_so_that_nothing_gathered_makes_it_paused():
+    channel = Channel(RAW, high_water=500, low_water=0)
+    assert channel.gather()[1] == 500
+    channel.send(bytes(98))
+    payloads, room = channel.gather()
+    assert room == 400
+    while room >= OVERHEAD + 10:
+        payloads.append(bytes(10))
+        room -= OVERHEAD + 10
+    assert channel.queued <= 500
+    assert not channel.paused
+    channel.send(bytes(998))
+    assert channel.paused
+    assert channel.gather()[1] <= 0
+
+
+def test_no_payload_that_is_gathered_is_larger_than_a_frame_may_be():
+    assert Channel(Wire(LengthPrefixed(1))).gather()[1] == 255
+    assert Channel(Wire(LengthPrefixed(4, max_frame=77), JSON())).gather()[1] == 77
+
+
+@pytest.mark.parametrize("framer", [Lines(), LengthPrefixed(2, min_frame=1), Netstring()], ids=repr)
+def test_nothing_is_gathered_where_a_payload_must_be_looked_at(framer):
+    assert Channel(Wire(framer)).gather() == (None, 0)
+
+
+def test_a_push_writes_what_is_queued_once_and_says_what_is_left():
+    channel = Channel(RAW)
+    taken = []
+
+    def write(buffers, most=7):
+        data = b"".join(map(bytes, buffers))[:most]
+        taken.append(data)
+        return len(data)
+
+    assert channel.push(write) == 0
+    assert taken == []
+    payloads, _ = channel.gather()
+    payloads += [b"abc", b"defg"]
+    assert channel.push(write) == 4
+    assert (taken, channel.written) == ([b"\0\3abc\0\4"], 7)
+    payloads += [b"hi"]
+    assert channel.push(write) == 1
+    assert channel.push(write) == 0
+    assert b"".join(taken) == RAW.encode_many([b"abc", b"defg", b"hi"])
+    assert channel.written == 15
+    assert channel.outgoing() == []
+    payloads += [b"all"]
+    assert channel.push(write) == 0
+    assert taken[-1] == RAW.encode(b"all")
+    assert channel.written == 20
+
+
+@pytest.mark.parametrize("before", [b"", b"before"])
+def test_where_writing_raises_nothing_is_lost(before):
+    channel = Channel(RAW)
+    if before:
+        channel.send_encoded(before)
+    payloads, _ = channel.gather()
+    payloads.append(b"x")
+
+    def write(_):
+        raise BlockingIOError
+
+    with pytest.raises(BlockingIOError):
+        channel.push(write)
+    assert drain(channel) == before + RAW.encode(b"x")
+    assert channel.written == len(before) + 3
+
+
+def test_a_push_counts_as_movement():
+    channel = Channel(RAW, idle_timeout=10.0)
+    payloads, _ = channel.gather()
+    payloads.append(b"x")
+    channel.push(lambda buffers: len(buffers[0]), now=4.0)
+    assert channel.deadline == 14.0
+    channel.send(b"x")
+    channel.push(lambda buffers: len(buffers[0]), now=5.0)
+    assert channel.deadline == 15.0
+
+
+@pytest.mark.parametrize("wire", [RAW, WIRE, Wire(Lines(max_frame=9, on_oversize="skip"))], ids=str)
+@given(data=st.data())
+def test_a_channel_that_is_idle_has_nothing_to_say_and_is_in_no_frame(wire, data):
+    channel = Channel(wire)
+    stream = b"".join(data.draw(st.lists(st.sampled_from([b"\0\1x", b"\0\0011", b"\0", b"\xff", b"\n", b"x" * 9]))))
+    for chunk in data.draw(st.permutations([stream[:3], stream[3:7], stream[7:], b"", b"\0\0011"])):
+        with contextlib.suppress(DecodeError, Violation, ConnectionClosed):
+            channel.receive(chunk)
+        if channel.idle:
+            assert (channel.pending, channel.inside, channel.in_place, channel.buffered) == (False, False, False, 0)
+            assert channel.may_receive
+    with contextlib.suppress(DecodeError, Violation, ConnectionClosed):
+        channel.receive_eof()
+    assert not channel.idle
+
+
+def test_a_channel_is_idle_between_frames_and_not_inside_them():
+    channel = Channel(WIRE)
+    assert channel.idle
+    channel.receive(b"\0")
+    assert not channel.idle
+    channel.receive(b"\0011\0")
+    assert not channel.idle
+    channel.receive(b"\0011")
+    assert channel.idle
+    with pytest.raises(DecodeError):
+        channel.receive(b"\0\1{")
+    assert channel.receive(b"\0\0011\0\1{") == [1]
+    assert not channel.idle
+    with pytest.raises(DecodeError):
+        channel.receive(b"")
+    assert channel.receive(b"") == []
+    assert channel.idle
+    channel.close()
+    assert not channel.idle

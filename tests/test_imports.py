@@ -1,8 +1,9 @@
-"""``import framing`` is light: it loads neither what only some use, nor an event loop."""
+"""``import framing`` is light: it loads nothing before it is used, and then neither what only some use, nor an event loop."""
 
 from __future__ import annotations
 
-import json
+import ast
+import os
 import subprocess
 import sys
 
@@ -21,12 +22,39 @@ HEAVY = {
     "ssl",
     "selectors",
 }
+SELDOM = {"ast", "datetime", "decimal", "difflib", "hashlib", "hmac", "json", "pickle", "urllib", "uuid", "zlib"}
+BASIC = {"dataclasses", "enum", "functools", "inspect", "re", "struct", "typing"}
 
 
 def loaded_by(statement: str) -> set[str]:
-    code = f"import sys, json; {statement}; print(json.dumps(sorted(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
-    return set(json.loads(done.stdout))
+    """What is loaded behind ``statement`` in an interpreter of its own, without what an environment's .pth files load."""
+    code = f"import sys, site; {statement}; print(sorted(sys.modules))"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    command = [sys.executable, "-S", "-c", code]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, env=environment)
+    return set(ast.literal_eval(done.stdout))
+
+
+def of_ours(modules: set[str]) -> set[str]:
+    return {name for name in modules if name.partition(".")[0] == "framing"}
+
+
+def test_importing_framing_loads_nothing_before_a_name_of_it_is_used() -> None:
+    loaded = loaded_by("import framing")
+    assert of_ours(loaded) == {"framing", "framing.deferred"}
+    assert loaded & (HEAVY | SELDOM | BASIC) == set()
+
+
+def test_a_wire_of_bytes_loads_its_own_modules_and_none_that_it_seldom_needs() -> None:
+    loaded = loaded_by("from framing import LengthPrefixed, Wire; Wire(LengthPrefixed(4)).decoder().feed(b'')")
+    assert loaded & (HEAVY | SELDOM - {"ast"}) == set()  # dataclasses loads it
+    assert not {"framing.spec", "framing.presets", "framing.framers.delimiters", "framing.codecs.json"} & loaded
+    assert {"framing.wire", "framing.framers.lengths"} <= loaded
+
+
+def test_a_spec_loads_nothing_that_only_errors_or_some_codecs_need() -> None:
+    loaded = loaded_by("import framing; framing.Wire.parse('u32+crc32+msgpack').decoder()")
+    assert loaded & {"datetime", "decimal", "difflib", "hashlib", "hmac", "json", "uuid"} == set()
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from typing import Any
 __all__ = [
     "LENGTH_FIELD",
     "LINES",
+    "NATIVE",
     "NETSTRINGS",
     "STUFFED",
     "U32",
@@ -408,6 +409,17 @@ def cobs_and_split(chunks: list[bytes]) -> Iterator[list[bytes]]:
         yield list(map(decode, frames))
 
 
+def cobs_in_python(chunks: list[bytes]) -> Iterator[list[bytes]]:
+    """The same with that package's own plain Python, which is there for where its C is not."""
+    from cobs.cobs import _cobs_py
+
+    rest = b""
+    decode = _cobs_py.decode
+    for chunk in chunks:
+        *frames, rest = (rest + chunk).split(b"\0")
+        yield list(map(decode, frames))
+
+
 def sliplib_driver(chunks: list[bytes]) -> Iterator[list[bytes]]:
     import sliplib
 
@@ -479,8 +491,10 @@ NETSTRINGS: dict[str, Decode] = {
     "Twisted": twisted("NetstringReceiver"),
     "pynetstring": pynetstring_decoder,
 }
+NATIVE = ("cobs", "protobuf", "delimited-protobuf", "yahdlc")
+"""Those whose work is done by C, or another compiled language."""
 STUFFED: dict[str, dict[str, Decode]] = {
-    "COBS": {"cobs": cobs_and_split},
+    "COBS": {"cobs": cobs_and_split, "cobs, its plain Python": cobs_in_python},
     "SLIP": {"sliplib": sliplib_driver},
     "HDLC": {"pyspinel": pyspinel_hdlc, "yahdlc": yahdlc},
 }

@@ -10,7 +10,6 @@ involved.
 
 from __future__ import annotations
 
-import json
 import platform
 import statistics
 import struct
@@ -26,7 +25,7 @@ from rich.table import Table
 from rich.text import Text as Styled
 
 import framing as package
-from framing.cli.parameters import read_seconds, read_wire
+from framing.cli.parameters import read_message, read_seconds, read_wire
 from framing.cli.screen import Console
 from framing.codecs import Raw, Text
 from framing.errors import EncodeError
@@ -63,20 +62,11 @@ class Figure:
     ratio: float | None = None
 
 
-def read_message(wire: Wire[Any], text: str | None) -> Any:
-    """What ``text`` stands for: JSON where the wire has a codec for objects; text, or its bytes, where it has none."""
-    if isinstance(wire.codec, Raw):
-        return ("hello, world" if text is None else text).encode("utf-8", "surrogateescape")
-    if isinstance(wire.codec, Text):
-        return "hello, world" if text is None else text
-    if text is None:
-        return {"id": 17, "user": "alice", "tags": ["new", "vip"], "score": 0.5}
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"--message: this is no JSON: {error} (text is written '\"so\"')") from None
-    except RecursionError:
-        raise click.UsageError("--message: this is nested too deeply") from None
+def sample_message(wire: Wire[Any]) -> Any:
+    """A message for whoever gives none: an object, or text where the wire has no codec for objects."""
+    if isinstance(wire.codec, (Raw, Text)):
+        return read_message(wire, "hello, world", "--message")
+    return {"id": 17, "user": "alice", "tags": ["new", "vip"], "score": 0.5}
 
 
 def measure(wire: Wire[Any], message: Any, seconds: float) -> list[Figure]:
@@ -203,7 +193,7 @@ def _figures(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Figur
 )
 def bench(wire: Wire[Any], text: str | None, seconds: float) -> None:
     """Measure what the wire SPEC costs for one message: encoded and decoded, beside the least that it could cost."""
-    message = read_message(wire, text)
+    message = sample_message(wire) if text is None else read_message(wire, text, "--message")
     try:
         size = len(wire.encode(message))
     except EncodeError as error:

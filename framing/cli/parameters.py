@@ -6,6 +6,7 @@ or holds something else, is a failure (status 1).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from framing.codecs import Raw, Text
 from framing.drivers.address import Address
 from framing.wire import Wire
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = [
     "client_tls",
     "read_address",
+    "read_message",
     "read_seconds",
     "read_wire",
     "server_tls",
@@ -40,6 +43,23 @@ def read_wire(ctx: click.Context, param: click.Parameter, value: str) -> Wire[An
         return Wire.parse(value)
     except ValueError as error:
         raise click.BadParameter(str(error), ctx, param) from error
+
+
+def read_message(wire: Wire[Any], text: str, what: str) -> Any:
+    """The message that ``text`` stands for: JSON where the wire has a codec for objects; text, or its bytes, where not.
+
+    ``what`` names it in the error.
+    """
+    if isinstance(wire.codec, Raw):
+        return text.encode("utf-8", "surrogateescape")
+    if isinstance(wire.codec, Text):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        raise click.UsageError(f"{what} is no JSON: {error} (text is written '\"so\"')") from None
+    except RecursionError:
+        raise click.UsageError(f"{what} is nested too deeply") from None
 
 
 def read_address(ctx: click.Context, param: click.Parameter, value: str | None) -> Address | None:

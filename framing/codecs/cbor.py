@@ -7,11 +7,8 @@ import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import date, datetime
-from decimal import Decimal
 from types import ModuleType
 from typing import Any, NoReturn
-from uuid import UUID
 
 from framing.codecs.base import DEFAULT_MAX_DEPTH, MOST_MAX_DEPTH, Codec
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
@@ -27,7 +24,6 @@ _NEVER = frozenset({25, 28, 29, 256})
 # Every tag that cbor2 gives a meaning of its own; a test asks it for each other one.
 _MEANINGS = frozenset({*range(6), 25, 28, 29, 30, 35, 36, 37, 52, 54, 100, 256, 258, 260, 261, 1004, 43000, 55799})
 _SCALARS = (type(None), bool, int, float, str, bytes, bytearray)
-_TAGGED: dict[type, tuple[int, ...]] = {datetime: (0, 1), date: (1004,), Decimal: (4,), UUID: (37,)}
 
 
 def _cbor2() -> ModuleType:
@@ -37,6 +33,16 @@ def _cbor2() -> ModuleType:
     except ImportError as error:
         raise ImportError("CBOR needs cbor2: pip install 'framing[cbor]'") from error
     return cbor2
+
+
+@functools.cache
+def _tagged() -> Mapping[type, tuple[int, ...]]:
+    """The tags by which values of a type are sent, the first one by us."""
+    from datetime import date, datetime  # noqa: PLC0415 loaded when it is first needed
+    from decimal import Decimal  # noqa: PLC0415 …
+    from uuid import UUID  # noqa: PLC0415 …
+
+    return {datetime: (0, 1), date: (1004,), Decimal: (4,), UUID: (37,)}
 
 
 class _RefusedTagError(Exception):
@@ -156,7 +162,7 @@ class CBOR(Codec[Any]):
             if is_key and isinstance(value, float) and math.isnan(value):
                 raise EncodeError(f"NaN as a key of a map ({path}) can never be found again")
             return None
-        needed = _TAGGED.get(kind)
+        needed = _tagged().get(kind)
         if needed is None:
             if kind.__module__.startswith("cbor2") and kind.__name__ != "CBORTag":
                 return None  # undefined, and simple values

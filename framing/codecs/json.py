@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 import functools
-import json
 from dataclasses import dataclass
 from typing import Any, ClassVar, TypeVar, overload
 
@@ -137,6 +136,8 @@ def _check_unique(payload: bytes) -> None:
                     raise repeated_key("JSON", payload, name)
                 seen.add(name)
         return names
+
+    import json  # noqa: PLC0415 needed where a name may be there twice
 
     try:
         json.loads(payload, object_pairs_hook=inspect, parse_int=str, parse_float=str)

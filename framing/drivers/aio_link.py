@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from typing import Generic, TypeVar, cast
 
 from framing.channel import Channel
@@ -22,6 +23,7 @@ from framing.drivers.scratch import SCRATCH_BYTES, thread_scratch
 from framing.drivers.tls import judge_upgrade, shaken_late
 from framing.drivers.tunnel import Tunnel
 from framing.errors import ConnectionClosed, ConnectionFailed, CorruptFrame, FramingError
+from framing.kernels import Outbox
 
 __all__ = ["DRAIN_SECONDS", "AsyncLink"]
 
@@ -34,7 +36,7 @@ DRAIN_SECONDS = 5.0
 """How long a client that is closed may take to write what is queued."""
 
 
-class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
+class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
     """A channel on a transport: what a connection and a server's peer have in common."""
 
     __slots__ = (
@@ -72,6 +74,7 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     )
 
     def __init__(self, channel: Channel[T], address: Address, slow_timeout: float | None) -> None:
+        super().__init__()
         self.loop = asyncio.get_running_loop()
         self.channel = channel
         self.address = address
@@ -209,6 +212,9 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if self._probe is not None:
             return self._probe
         channel = self.channel
+        if channel.idle:
+            self._landing = False
+            return self._shared
         self._landing = self._in_place and self.tunnel is None and channel.may_receive and channel.in_place
         return channel.get_buffer(sizehint) if self._landing else self._shared
 
@@ -225,6 +231,8 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
             self._throw_away(nbytes)
         elif self._landing:
             self._take(None, nbytes)
+        elif self.tunnel is None:
+            self._take(self._shared[:nbytes], nbytes)
         else:
             self._hear(self._shared[:nbytes])
 
@@ -248,21 +256,22 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
     def _take(self, chunk: bytes | memoryview | None, nbytes: int = 0) -> None:
         """Have the channel take what was read; None stands for ``nbytes`` in the buffer that it lent itself."""
         channel = self.channel
-        now = self.loop.time()
+        now = self.loop.time() if channel.timed else None
         try:
             messages = channel.buffer_updated(nbytes, now) if chunk is None else channel.receive(chunk, now)
             if messages:
                 self.delivered(messages)
         except FramingError as error:
             self.troubled(error)
-        while channel.pending and not self._ending:
-            try:
-                if messages := channel.receive(b"", now):
-                    self.delivered(messages)
-            except FramingError as error:
-                self.troubled(error)
-        if channel.frame_timeout is not None and channel.may_receive and channel.buffered:
-            self._arm(now + channel.frame_timeout)
+        if not channel.idle:
+            while channel.pending and not self._ending:
+                try:
+                    if messages := channel.receive(b"", now):
+                        self.delivered(messages)
+                except FramingError as error:
+                    self.troubled(error)
+            if now is not None and channel.frame_timeout is not None and channel.may_receive and channel.buffered:
+                self._arm(now + channel.frame_timeout)
         if channel.heartbeat is not None and channel.queued:
             self.schedule()  # the answer to a ping
 
@@ -437,25 +446,27 @@ class AsyncLink(asyncio.BufferedProtocol, Generic[T]):
         if transport is None or transport.is_closing():
             channel.drop()
             return
-        now = self.loop.time()
-        count = 1
-        while count and (everything or not self._blocked) and not self.shaking and (buffers := channel.outgoing()):
-            # One by one: some versions' writelines() has no regard for the water marks.
-            for buffer in buffers:
-                piece = buffer if len(buffer) <= PIECE_BYTES else memoryview(buffer)[:PIECE_BYTES]
-                count = self._give(transport, piece)
-                channel.sent(count, now)
-                if transport.is_closing():
-                    channel.drop()
-                if self._blocked or count < len(buffer) or not channel.queued:
-                    break
+        written = -1
+        left = 1
+        while left and written < channel.written and not self.shaking and (everything or not self._blocked):
+            written = channel.written
+            left = channel.push(self._put, None, self.loop.time() if channel.paced else None)
+            if left and transport.is_closing():
+                channel.drop()
         if self.writers and not self.full:
             self._wake(self.writers)
-        if not channel.queued:
+        if not left or not channel.queued:
             if self._ending:
                 self._part()
-            elif channel.eof_due:
+            elif not channel.may_send:
                 self._say_eof()
+
+    def _put(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """Have the transport write the first of ``buffers``, or what it may be given of it at once: how many bytes."""
+        # One by one: some versions' writelines() has no regard for the water marks.
+        buffer, transport = buffers[0], self.transport
+        assert transport is not None
+        return self._give(transport, buffer if len(buffer) <= PIECE_BYTES else memoryview(buffer)[:PIECE_BYTES])
 
     def _give(self, transport: asyncio.Transport, piece: bytes | memoryview) -> int:
         """Have the transport write ``piece``: how many bytes of it, 0 where TLS has to hear from the peer first."""

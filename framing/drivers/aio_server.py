@@ -8,13 +8,12 @@ bounded.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import inspect
 import logging
 import socket
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from operator import length_hint
 from types import TracebackType
@@ -56,17 +55,30 @@ _RAISED = (Exception, asyncio.CancelledError)
 class _Session(AsyncLink[T]):
     """The link of a server: messages go to the service as they come, and this is the `Peer` that it sees."""
 
-    __slots__ = ("_batch", "_handling", "_opened", "_received", "_reported", "_server", "_trouble", "_waiting")
+    __slots__ = (
+        "_batch",
+        "_halted",
+        "_handling",
+        "_opened",
+        "_received",
+        "_reported",
+        "_server",
+        "_trouble",
+        "_waiting",
+    )
 
     def __init__(self, server: Server[T], channel: Channel[T], address: Address) -> None:
         super().__init__(channel, address, server.limits.slow_reader_timeout)
         self._server = server
         self._received = server.handlers.received
-        self._waiting: deque[T] = deque()  # messages that are handled when the peer has taken the replies to others
+        self._waiting: list[T] = []  # messages that are handled when the peer has taken the replies to others
         self._trouble: Exception | None = None  # what ends the connection behind them
         self._batch: Iterator[T] = iter(())  # those behind the message that is handled
         self._handling = False
+        self._halted = False  # the service is to get no more messages just now
         self._opened = False
+        if channel.wire.machine.raw:
+            self._thread = server.thread
         self._reported = True  # whether closed() has been called; it is not for who was never opened
 
     def __repr__(self) -> str:
@@ -78,9 +90,16 @@ class _Session(AsyncLink[T]):
     def paused(self) -> bool:
         return self.full
 
-    def send(self, message: T) -> None:
-        if not self._ending:
-            self.send_encoded(self._server.wire.encode(message))
+    def _send(self, message: T) -> None:
+        if self._ending:
+            return
+        wire = self._server.wire
+        if self._room > 0 and threading.get_ident() == self._server.thread:
+            payload = wire.payload(message)
+            if not self._keep(payload):
+                self.send_encoded(wire.framer.encode(payload))
+        else:
+            self.send_encoded(wire.encode(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         if not self._ending:
@@ -93,13 +112,26 @@ class _Session(AsyncLink[T]):
             if not self._handling:
                 # Sent by somebody else, who is not slowed by this peer's slowness: there must be an end to it.
                 limits = self._server.limits
-                if limits.max_queued is not None and self.queued > limits.max_queued:
+                if (
+                    (self.full or self._server.tight)
+                    and limits.max_queued is not None
+                    and self.queued > limits.max_queued
+                ):
                     self.flush()  # what was sent in this turn of the loop has not been tried yet
                     if self.queued > limits.max_queued:
                         self.abort(limits.overrun(self.address))
                         return
-                self.schedule()
+                if not self._scheduled:
+                    self.schedule()
             self.channel.send_encoded(frames)
+            if self._handling:
+                self._halted = self._halted or self.channel.paused
+                self._payloads, self._room = self.channel.gather()
+
+    def schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._server.attend(self)
 
     def close(self) -> None:
         if threading.get_ident() != self._server.thread:
@@ -139,7 +171,7 @@ class _Session(AsyncLink[T]):
     def _open(self) -> None:
         self._opened = True
         self._reported = False
-        self._handling = True
+        self._begin_handling()
         try:
             self._server.handlers.opened(self)
         except _RAISED as error:
@@ -147,8 +179,18 @@ class _Session(AsyncLink[T]):
                 logger.exception("%s: the service raised in opened(); the connection is closed", self.address)
                 self.part(cast("Exception", error))
         finally:
-            self._handling = False
+            self._end_handling()
         self.flush()
+
+    def _begin_handling(self) -> None:
+        """The service is going to be called: what it sends to this peer is kept, to be framed at once."""
+        self._handling = True
+        self._halted = False
+        self._payloads, self._room = self.channel.gather()
+
+    def _end_handling(self) -> None:
+        self._handling = False
+        self._room = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -178,8 +220,7 @@ class _Session(AsyncLink[T]):
 
     def writable(self) -> None:
         while self._waiting and not self.full and not self._ending:
-            messages = list(self._waiting)
-            self._waiting.clear()
+            messages, self._waiting = self._waiting, []
             self._handle(messages)
         if not self._waiting and not self.full:
             self.resume()
@@ -198,11 +239,11 @@ class _Session(AsyncLink[T]):
         more = True
         while more and not self._ending:
             more = False
-            self._handling = True
+            self._begin_handling()
             try:
                 for message in left:
                     received(self, message)
-                    if channel.paused or self._ending:
+                    if self._halted or self._ending:
                         more = True
                         break
             except _RAISED as error:
@@ -210,8 +251,8 @@ class _Session(AsyncLink[T]):
                     logger.exception("%s: the service raised in received(); the connection is closed", self.address)
                     self.part(cast("Exception", error))
             finally:
-                self._handling = False
-            if channel.queued:
+                self._end_handling()
+            if self._payloads or channel.queued:
                 self.flush()
             if more and self.full:
                 self._waiting.extend(left)
@@ -228,6 +269,7 @@ class _Session(AsyncLink[T]):
 
     def part(self, error: Exception | None) -> None:
         """End the connection behind what has been sent; messages that have not been handled are dropped."""
+        self._room = 0
         self._waiting.clear()
         stopping = self._server.stopping
         # Who was never opened has no reply that a reset could destroy, and is not to hold a descriptor for long.
@@ -306,6 +348,8 @@ class Server(Generic[T]):
             heartbeat=heartbeat,
         )
         self.limits.channel(wire, 0.0)  # a wrong heartbeat is told here, not to the first client
+        # Below the water marks, here and in the transport, there may be more than ``max_queued``.
+        self.tight = max_queued is not None and max_queued < 2 * high_water
         self.handlers = Handlers[T].of(service)
         for name in ("opened", "received", "closed"):
             if inspect.iscoroutinefunction(getattr(self.handlers, name)):
@@ -326,12 +370,15 @@ class Server(Generic[T]):
         self._backlog = backlog
         self._keep_alive = keep_alive
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._called: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
+        self._asked = False
         self._listener: socket.socket | None = None
         self._accepting = False
         self._starved = False  # the system has no descriptors left, and that was logged
         self._tasks: set[asyncio.Task[None]] = set()
         self._sessions: set[_Session[T]] = set()
         self._waiters: list[asyncio.Future[None]] = []
+        self._touched: deque[_Session[T]] = deque()  # who has something to write in this turn of the loop
 
     def __repr__(self) -> str:
         return f"<Server at {self.address}, {len(self._sessions)} connections>"
@@ -425,8 +472,44 @@ class Server(Generic[T]):
     def call(self, function: Any, *args: Any) -> None:
         """Call ``function`` in the loop's thread; where the loop is gone, so is whom it was for."""
         assert self._loop is not None
-        with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(function, *args)
+        self._called.append((function, args))
+        if not self._asked:
+            # Once for all that are called until it gets its turn: to wake a loop is a system call.
+            self._asked = True
+            try:
+                self._loop.call_soon_threadsafe(self._take_calls)
+            except RuntimeError:
+                self._called.clear()
+                self._asked = False
+
+    def _take_calls(self) -> None:
+        assert self._loop is not None
+        # Before the calls are taken: who finds this set has added theirs before they are.
+        self._asked = False
+        try:
+            for _ in range(len(self._called)):
+                function, args = self._called.popleft()
+                function(*args)
+        finally:
+            if self._called:
+                self._loop.call_soon(self._take_calls)
+
+    def attend(self, session: _Session[T]) -> None:
+        """Have the session flushed before the loop waits again: once for all of them, for a callback costs more than that."""
+        assert self._loop is not None
+        if not self._touched:
+            self._loop.call_soon(self._settle)
+        self._touched.append(session)
+
+    def _settle(self) -> None:
+        assert self._loop is not None
+        touched = self._touched
+        try:
+            for _ in range(len(touched)):
+                touched.popleft().flush()
+        finally:
+            if touched:
+                self._loop.call_soon(self._settle)
 
     def _look(self) -> None:
         if self._listener is None and not self._sessions and not self._tasks:

@@ -177,7 +177,9 @@ class Connection(Generic[T]):
             return self._link.channel.unconsumed
 
     def _end(self, timeout: float | EllipsisType | None) -> float | None:
-        return end_of(self.timeout if timeout is ... else timeout)
+        if timeout is ...:
+            timeout = self.timeout
+        return None if timeout is None else end_of(timeout)
 
     # ----------------------------------------------------------------- sending
 
@@ -239,9 +241,10 @@ class Connection(Generic[T]):
     def _receive(self, timeout: float | EllipsisType | None, *, batch: bool = False) -> list[T]:
         link, inbox = self._link, self._inbox
         end = self._end(timeout)
-        left = time_left(end)
-        if not link.receiving.acquire(timeout=-1 if left is None else left):
-            raise Timeout("another thread was receiving for all the time given; receive again")
+        if not link.receiving.acquire(blocking=False):
+            left = time_left(end)
+            if not link.receiving.acquire(timeout=-1 if left is None else left):
+                raise Timeout("another thread was receiving for all the time given; receive again")
         link.receiver = threading.get_ident()
         try:
             if not inbox:
@@ -264,7 +267,7 @@ class Connection(Generic[T]):
 
     def __next__(self) -> T:
         try:
-            return self.receive()
+            return self._receive(...)[0]
         except ConnectionClosed:
             raise StopIteration from None
 

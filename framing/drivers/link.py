@@ -70,13 +70,17 @@ class Link(Generic[T]):
         """
         channel = self.channel
         while True:
-            with self.lock:
-                messages = self._waiting()
-                if messages:
-                    return messages
-                in_place = channel.in_place
-                # Where nothing more can be received it says so.
-                buffer = channel.get_buffer() if in_place or not channel.may_receive else thread_scratch()
+            in_place = False
+            if channel.idle and not self.eof:
+                buffer = thread_scratch()
+            else:
+                with self.lock:
+                    messages = self._waiting()
+                    if messages:
+                        return messages
+                    in_place = channel.in_place
+                    # Where nothing more can be received it says so.
+                    buffer = channel.get_buffer() if in_place or not channel.may_receive else thread_scratch()
             count = self._read_some(buffer, end)
             if count is None:
                 continue
@@ -85,9 +89,7 @@ class Link(Generic[T]):
                 if count == 0:
                     self.eof = True
                     continue
-                messages = (
-                    channel.buffer_updated(count, now) if in_place else channel.receive(bytes(buffer[:count]), now)
-                )
+                messages = channel.buffer_updated(count, now) if in_place else channel.receive(buffer[:count], now)
                 if not messages and now is not None:
                     channel.expire(now)
             if channel.heartbeat is not None:
@@ -207,9 +209,10 @@ class Link(Generic[T]):
         `ConnectionReset` where the connection broke.
         """
         while True:
-            left = time_left(end)
-            if not self.sending.acquire(timeout=-1 if left is None else left):
-                raise self._too_slow()
+            if not self.sending.acquire(blocking=False):
+                left = time_left(end)
+                if not self.sending.acquire(timeout=-1 if left is None else left):
+                    raise self._too_slow()
             self.sender = threading.get_ident()
             try:
                 while self._write_some(upto):
@@ -273,14 +276,17 @@ class Link(Generic[T]):
             if not count:
                 self._midway = False
                 return True
-            now = time.monotonic() if self.channel.timed else None
+            now = time.monotonic() if self.channel.paced else None
             with self.lock:
                 # Nothing is queued any more where the channel was lost meanwhile.
                 self.channel.sent(min(count, self.channel.queued), now)
                 self._written += count
                 if self._most is not None:
                     self._most -= count
+                done = self._written >= upto if upto is not None else not self.channel.queued
             self._midway = False
+            if done:
+                return False
 
     def _give_up(self, error: FramingError) -> NoReturn:
         """Writing failed. Reading goes on: what the peer said before it went, often why, is still to be received."""

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import socket
 import time
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import partial
 from selectors import EVENT_READ, EVENT_WRITE
@@ -71,13 +70,13 @@ class _NonBlockingStream(Stream):
     @property
     def held_by_tls(self) -> bool:
         """Whether bytes are decrypted already, so that the descriptor will not announce them."""
-        return self._secure and self._pending_tls()
+        return self.secure and self._pending_tls()
 
     @property
     def shaken(self) -> bool:
         """Whether there is no handshake left to be done."""
         sock: Any = self.sock
-        return not self._secure or sock.version() is not None
+        return not self.secure or sock.version() is not None
 
     def shake(self) -> bool:
         """Go on with the TLS handshake; True when it is done."""
@@ -121,7 +120,6 @@ class Connection(Generic[T]):
         "_stream",
         "_told",
         "_wrap",
-        "_written",
         "address",
         "channel",
         "reading",
@@ -158,10 +156,10 @@ class Connection(Generic[T]):
         self.address: Address | None = Address.parse(address) if address is not None else peer_of(sock)
         self.reading = True
         """Set it to False to take nothing from the peer for a while: TCP then slows it down."""
-        self._scratch = memoryview(scratch) if scratch is not None else None
+        self._scratch = memoryview(scratch) if isinstance(scratch, bytearray) else scratch
         no_delay(sock)
         self._stream = _NonBlockingStream(sock, self.address)
-        self._inbox: deque[T] = deque()  # messages beyond the limit of a turn
+        self._inbox: list[T] | None = None  # messages beyond the limit of a turn
         self._singly = True  # whether the turn that returned messages was limited to one
         self._handshake_timeout = handshake_timeout
         self._handshaking = False
@@ -175,7 +173,6 @@ class Connection(Generic[T]):
         self._eof = False  # the peer's stream has ended
         self._told = False  # that nothing more will come
         self._shut = False
-        self._written = 0
 
     def __repr__(self) -> str:
         return f"<Connection {self.address or 'of a pair'}, {self.state.value}>"
@@ -275,7 +272,7 @@ class Connection(Generic[T]):
     @property
     def written(self) -> int:
         """How many bytes the system has taken since the beginning."""
-        return self._written
+        return self.channel.written
 
     @property
     def paused(self) -> bool:
@@ -302,19 +299,26 @@ class Connection(Generic[T]):
         `framing.Timeout` where the connection has failed.
         """
         stream, channel = self._stream, self.channel
+        if (
+            events == EVENT_READ
+            and channel.idle
+            and self.reading
+            and not (limit or self._handshaking or self._inbox or self._send_error or stream.secure)
+            and channel.heartbeat is None
+        ):
+            return self._read_plainly(stream, channel)
         if self._handshaking:
             if not self._shake():
                 return []
             events = EVENT_READ | EVENT_WRITE
             stream = self._stream
-        if channel.queued and (events & EVENT_WRITE or stream.secure):
+        if (events & EVENT_WRITE or stream.secure) and channel.queued:
             self.flush()
         messages: list[T] = []
         if self._inbox:
             if not self.reading:
                 return messages
-            messages.extend(self._inbox)
-            self._inbox.clear()
+            messages, self._inbox = self._inbox, None
         elif not channel.may_receive:
             if events & EVENT_READ or self._untold:
                 raise self._over()
@@ -325,8 +329,28 @@ class Connection(Generic[T]):
         if messages:
             self._singly = limit == 1
             if limit and len(messages) > limit:
-                self._inbox.extend(messages[limit:])
+                self._inbox = messages[limit:]
                 del messages[limit:]
+        return messages
+
+    def _read_plainly(self, stream: Stream, channel: Channel[T]) -> list[T]:
+        """What `_read` does, in a turn as nearly all are: there is nothing at hand, and one read gives whole messages."""
+        buffer = self._scratch or thread_scratch()
+        try:
+            count = stream.read(buffer)
+        except FramingError as error:
+            channel.lost(error)
+            self._lost = self._told = True
+            raise
+        if not count:
+            if count is None:
+                return []
+            self._eof = True
+            return self._read(from_socket=False)
+        self._singly = False
+        messages = channel.receive(buffer[:count], time.monotonic() if channel.timed else None)
+        if not messages and count == len(buffer):
+            return self._read(from_socket=True)
         return messages
 
     def _read(self, *, from_socket: bool) -> list[T]:
@@ -344,12 +368,12 @@ class Connection(Generic[T]):
                 messages = channel.receive_eof(now)
                 if not messages and not channel.pending:
                     raise self._over()
-            elif channel.pending:
+            elif not channel.idle and channel.pending:
                 messages = channel.receive(b"", now)
             elif self._eof:
                 raise self._over()
             elif from_socket and taken < READ_TURN:
-                in_place = channel.in_place
+                in_place = not channel.idle and channel.in_place
                 buffer = channel.get_buffer() if in_place else self._scratch or thread_scratch()
                 size = len(buffer)
                 try:
@@ -419,7 +443,7 @@ class Connection(Generic[T]):
             partial(wrap_server, context=context)
             if server_side
             else partial(wrap_client, context=context, server_hostname=name),
-            len(self._inbox),
+            len(self._inbox or ()),
         )
 
     def begin_tls(self, wrap: Callable[[socket.socket], socket.socket], unhandled: int) -> None:
@@ -430,7 +454,7 @@ class Connection(Generic[T]):
         try:
             judge_upgrade(self.channel, secure=self._secure, eof=self._eof, unhandled=unhandled)
         except CorruptFrame:
-            self._inbox.clear()
+            self._inbox = None
             self._told = True
             self._stream.shutdown(socket.SHUT_RDWR)
             raise
@@ -511,15 +535,14 @@ class Connection(Generic[T]):
 
     def flush(self) -> bool:
         """Write what the socket takes just now; whether nothing is left. Never raises: see `send`."""
-        channel, stream = self.channel, self._stream
-        turn = 0
-        while channel.queued and turn < WRITE_TURN:
-            # Only what was sent before start_tls() leaves before hands are shaken.
-            buffers = channel.outgoing(self._plain if self._handshaking else None)
-            if not buffers:
-                return False
+        channel = self.channel
+        begun = channel.written
+        while True:
+            before = channel.written
+            now = time.monotonic() if channel.paced else None
             try:
-                count = stream.write(buffers)
+                # Only what was sent before start_tls() leaves before hands are shaken.
+                left = channel.push(self._stream.write, self._plain if self._handshaking else None, now)
             except FramingError as error:
                 # Reading goes on: what the peer said before it went, often why, is still to be received.
                 self._send_error = error
@@ -529,17 +552,14 @@ class Connection(Generic[T]):
                 channel.send_eof()
                 channel.drop()
                 return True
-            if not count:
-                return False
             if self._plain:
-                self._plain -= count
-            channel.sent(count, time.monotonic() if channel.timed else None)
-            self._written += count
-            turn += count
-        if channel.eof_due and not self._shut:
+                self._plain -= channel.written - before
+            if not left or channel.written == before or channel.written - begun >= WRITE_TURN:
+                break
+        if not left and not channel.may_send and not self._shut:
             self._shut = True
-            stream.end_sending()
-        return not channel.queued
+            self._stream.end_sending()
+        return not left
 
     def close_sending(self) -> None:
         """End this side's stream behind what is queued; receiving goes on, so that the last replies still come.
@@ -584,7 +604,7 @@ class Connection(Generic[T]):
             return
         self.finish()
         self.channel.drop()
-        self._inbox.clear()
+        self._inbox = None
         if not self._shut:
             self._stream.end_sending()
         self.discard()

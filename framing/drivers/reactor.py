@@ -22,6 +22,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, Final, Protocol, TypeAlias
 
+from framing.drivers.epoll import best_selector
+
 __all__ = ["Reactor", "Settling", "Timer"]
 
 logger = logging.getLogger("framing.drivers")
@@ -46,15 +48,19 @@ class Settling(Protocol):
 class Timer:
     """A call that is due at a time. `cancel` it, or let it happen."""
 
-    __slots__ = ("_reactor", "call", "when")
+    __slots__ = ("_reactor", "call", "order", "when")
 
-    def __init__(self, reactor: Reactor, when: float, call: Callable[[], object]) -> None:
+    def __init__(self, reactor: Reactor, when: float, order: int, call: Callable[[], object]) -> None:
         self._reactor = reactor
         self.when = when
+        self.order = order
         self.call: Callable[[], object] | None = call
 
     def __repr__(self) -> str:
         return f"<Timer {'over' if self.call is None else f'due at {self.when:.3f}'}>"
+
+    def __lt__(self, other: Timer) -> bool:
+        return self.when < other.when or (self.when == other.when and self.order < other.order)
 
     def cancel(self) -> None:
         """Let it not happen; nothing changes where it has happened already."""
@@ -70,8 +76,8 @@ class Reactor:
         if selector is not None and selector.get_map():
             raise ValueError("the selector has descriptors registered; give one that nobody else uses")
         self._own_selector = selector is None
-        self._selector: selectors.BaseSelector = selectors.DefaultSelector() if selector is None else selector
-        self._timers: list[tuple[float, int, Timer]] = []
+        self._selector: selectors.BaseSelector = best_selector() if selector is None else selector
+        self._timers: list[Timer] = []  # a heap
         self._order = count()
         self._cancelled = 0
         self._soon: deque[Callable[[], object]] = deque()
@@ -143,15 +149,15 @@ class Reactor:
         """Call ``call()`` in ``seconds``; in the loop's thread, or before it runs."""
         if not seconds >= 0:
             raise ValueError(f"a timer in {seconds!r} seconds; give 0 or more")
-        timer = Timer(self, time.monotonic() + seconds, call)
-        heapq.heappush(self._timers, (timer.when, next(self._order), timer))
+        timer = Timer(self, time.monotonic() + seconds, next(self._order), call)
+        heapq.heappush(self._timers, timer)
         return timer
 
     def cancelled(self) -> None:
         """A timer was cancelled. They are cleared up when they are most of what there is."""
         self._cancelled += 1
         if self._cancelled > CANCELLED_KEPT and self._cancelled * 2 > len(self._timers):
-            self._timers = [entry for entry in self._timers if entry[2].call is not None]
+            self._timers = [timer for timer in self._timers if timer.call is not None]
             heapq.heapify(self._timers)
             self._cancelled = 0
 
@@ -159,19 +165,18 @@ class Reactor:
         now = time.monotonic()
         # A timer that is set by one of these waits for the next round, or zero seconds would starve the sockets.
         last = next(self._order)
-        put_off: list[tuple[float, int, Timer]] = []
-        while self._timers and self._timers[0][0] <= now:
-            entry = heapq.heappop(self._timers)
-            timer = entry[2]
+        put_off: list[Timer] = []
+        while self._timers and self._timers[0].when <= now:
+            timer = heapq.heappop(self._timers)
             if timer.call is None:
                 self._cancelled = max(self._cancelled - 1, 0)
-            elif entry[1] > last:
-                put_off.append(entry)
+            elif timer.order > last:
+                put_off.append(timer)
             else:
                 call, timer.call = timer.call, None
                 self._guarded(call)
-        for entry in put_off:
-            heapq.heappush(self._timers, entry)
+        for timer in put_off:
+            heapq.heappush(self._timers, timer)
 
     @staticmethod
     def _guarded(call: Callable[[], object]) -> None:
@@ -213,29 +218,38 @@ class Reactor:
 
     def round(self, longest: float | None = None) -> None:
         """Wait, ``longest`` seconds at the most, and do all that is due."""
-        for key, events in self._selector.select(self._patience(longest)):
+        if self._soon or self._settling or self._always:
+            longest = 0.0
+        elif self._timers:
+            longest = self._patience(longest)
+        found = self._selector.select(longest)
+        for key, events in found:
             key.data(events)
-        for fileobj in list(self._always):
-            self._read(fileobj)
-        if self._timers:
+        if self._always:
+            for fileobj in list(self._always):
+                self._read(fileobj)
+        # One that falls due while others are ready is found so by the next round, before it waits: that asks the clock anyway.
+        if self._timers and (not found or longest == 0.0):
             self._run_timers()
         # Those that are there now: one that asks for itself again would hold up everybody else.
-        for _ in range(len(self._soon)):
-            self._guarded(self._soon.popleft())
-        for _ in range(len(self._settling)):
-            self._settling.popleft().settle()
+        if self._soon:
+            for _ in range(len(self._soon)):
+                self._guarded(self._soon.popleft())
+        settling = self._settling
+        for _ in range(len(settling)):
+            settling.popleft().settle()
 
     def _patience(self, longest: float | None) -> float | None:
-        """How long the next wait may be; None for as long as it takes."""
-        if self._soon or self._settling or self._always:
-            return 0.0
-        while self._timers and self._timers[0][2].call is None:
+        """How long the next wait may be, for the timers; None for as long as it takes."""
+        while self._timers and self._timers[0].call is None:
             heapq.heappop(self._timers)
             self._cancelled = max(self._cancelled - 1, 0)
         if not self._timers:
             return longest
-        left = max(self._timers[0][0] - time.monotonic(), 0.0)
-        return left if longest is None else min(left, longest)
+        left = self._timers[0].when - time.monotonic()
+        if longest is not None and longest < left:
+            return longest
+        return max(left, 0.0)
 
     def shut(self) -> None:
         """Forget all callbacks, and give back what was taken. The descriptors watched for others are theirs to close."""

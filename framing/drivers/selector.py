@@ -306,7 +306,7 @@ class Server(Loop, Generic[T]):
         context = server_tls(asked, ssl_context)
         self._wrap = None if context is None else partial(wrap_server, context=context)
         self._keep_alive = keep_alive
-        self._peers: set[Session[T]] = set()
+        self._connections = 0
         self._accepting = False
         self._resting: Timer | None = None
         self._listener: socket.socket | None = None
@@ -322,18 +322,18 @@ class Server(Loop, Generic[T]):
             raise
 
     def __repr__(self) -> str:
-        return f"<Server at {self.address}, {len(self._peers)} connections>"
+        return f"<Server at {self.address}, {self._connections} connections>"
 
     @property
     def connections(self) -> int:
         """How many peers are connected; not counted are the connections that this side has made."""
-        return len(self._peers)
+        return self._connections
 
     def _accept_or_not(self) -> None:
         """Listen while there is room, and only then: who waits, waits in the system's queue."""
         if self._listener is None:
             return
-        wanted = len(self._peers) < self.max_connections and self._resting is None
+        wanted = self._connections < self.max_connections and self._resting is None
         if wanted and not self._accepting:
             self._reactor.watch(self._listener, EVENT_READ, self._accept)
         elif not wanted and self._accepting:
@@ -344,7 +344,7 @@ class Server(Loop, Generic[T]):
         if self._listener is None or not self._accepting:
             return
         try:
-            for sock, raw in accept_some(self._listener, self.max_connections - len(self._peers)):
+            for sock, raw in accept_some(self._listener, self.max_connections - self._connections):
                 self._admit(sock, peer_address(raw, self.address))
         except OSError as error:
             logger.warning("%s accepts nobody for %g s: %s", self.address, ACCEPT_PAUSE, error)
@@ -360,7 +360,7 @@ class Server(Loop, Generic[T]):
         session = Session(
             self._reactor, self.wire, self._handlers, self._limits, address, serving=True, gone=self._forget
         )
-        self._peers.add(session)
+        self._connections += 1
         self._sessions.add(session)
         error = self._begin(session, sock, wrap=self._wrap, keep_alive=self._keep_alive, doing="accepting")
         if error is not None and error.errno in OUT_OF_RESOURCES:
@@ -368,7 +368,8 @@ class Server(Loop, Generic[T]):
 
     def _forget(self, session: Session[Any]) -> None:
         super()._forget(session)
-        self._peers.discard(session)
+        if session.serving:
+            self._connections -= 1
         if not self._accepting and not self._draining:
             self._accept_or_not()
 

@@ -27,9 +27,11 @@ from framing.drivers.address import Address
 from framing.drivers.limits import NEVER, Limits, Linger, SlowReader
 from framing.drivers.nonblocking import Connection
 from framing.drivers.reactor import Reactor, Timer
+from framing.drivers.scratch import thread_scratch
 from framing.drivers.service import Handlers
 from framing.drivers.tls import upgrade_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
+from framing.kernels import Outbox
 from framing.wire import Wire
 
 if TYPE_CHECKING:
@@ -51,7 +53,11 @@ class _Stage(enum.Enum):
     GONE = "gone"
 
 
-class Session(Generic[T]):
+# An enumeration's members are looked up slowly by their names; these are asked for with each message.
+_CONNECTING, _SHAKING, _OPEN, _ENDING, _LINGERING, _GONE = _Stage
+
+
+class Session(Outbox, Generic[T]):
     """One connection. ``serving`` says whether this side accepted it: then it stops reading while its peer does not.
 
     A client reads on: it is the one who asked, and if both sides waited for each other to read, neither would.
@@ -77,7 +83,6 @@ class Session(Generic[T]):
         "_reason",
         "_resumed",
         "_secure",
-        "_serving",
         "_shaking",
         "_slowness",
         "_stage",
@@ -85,6 +90,7 @@ class Session(Generic[T]):
         "_timer",
         "_wire",
         "cancel_connecting",
+        "serving",
     )
 
     def __init__(
@@ -98,16 +104,17 @@ class Session(Generic[T]):
         serving: bool,
         gone: Callable[[Session[T]], object],
     ) -> None:
+        super().__init__()
         self._reactor = reactor
         self._wire = wire
         self._handlers = handlers
         self._limits = limits
         self._address = address
-        self._serving = serving
+        self.serving = serving
         self._gone = gone
-        self._stage = _Stage.CONNECTING
+        self._stage = _CONNECTING
         self._connection: Connection[T] | None = None
-        self._early: list[bytes] = []  # sent before there was a connection
+        self._early: list[bytes] | None = None  # sent before there was a connection
         self._batch: Iterator[T] | None = None  # messages that wait until the peer has taken the replies before them
         self._halted = False  # the service is to get no more messages just now
         self._handling = False  # the service is being called for this very peer
@@ -119,7 +126,7 @@ class Session(Generic[T]):
         self._stopping = False
         self._timer: Timer | None = None
         self._shaking: Timer | None = None  # runs while hands are shaken
-        self._slowness = SlowReader(limits.slow_reader_timeout, limits.high_water)
+        self._slowness: SlowReader | None = None  # made when there is something to judge
         self._resumed = 0.0  # when reading was turned on last
         self._lingering: Linger | None = None
         self._secure = False  # TLS: what it waits for may change at any time
@@ -140,17 +147,39 @@ class Session(Generic[T]):
         connection = self._connection
         return connection is not None and connection.paused
 
-    def send(self, message: T) -> None:
-        self.send_encoded(self._wire.encode(message))
+    def _send(self, message: T) -> None:
+        if self._room > 0 and get_ident() == self._reactor.owner:
+            payload = self._wire.payload(message)
+            if not self._keep(payload):
+                self.send_encoded(self._wire.framer.encode(payload))
+        else:
+            self.send_encoded(self._wire.encode(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         self.send_encoded(self._wire.encode_many(messages))
 
     def send_encoded(self, frames: bytes) -> None:
-        if get_ident() == self._reactor.owner:
-            self._queue(frames)
-        else:
-            self._reactor.call_soon_threadsafe(partial(self._queue, frames))
+        if get_ident() != self._reactor.owner:
+            self._reactor.call_soon_threadsafe(partial(self.send_encoded, frames))
+            return
+        connection = self._connection
+        if connection is None:
+            if self._stage is _CONNECTING:
+                if self._early is None:
+                    self._early = []
+                self._early.append(frames)
+            return
+        channel = connection.channel
+        if (self._stage is not _OPEN and self._stage is not _SHAKING) or not channel.may_send:
+            return  # gone, or closing
+        channel.send_encoded(frames)
+        if not self._attending:
+            self._attending = True
+            self._reactor.attend(self)
+        if channel.paused:
+            self._relieve(connection, channel.queued - len(frames))
+        if self._handling:
+            self._payloads, self._room = channel.gather()
 
     def close(self) -> None:
         if get_ident() == self._reactor.owner:
@@ -159,16 +188,16 @@ class Session(Generic[T]):
             self._reactor.call_soon_threadsafe(self._close)
 
     def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
-        context, name = upgrade_tls(self._address, ssl_context, server_hostname, server_side=self._serving)
+        context, name = upgrade_tls(self._address, ssl_context, server_hostname, server_side=self.serving)
         if get_ident() != self._reactor.owner:
             raise FramingError("start_tls() belongs into the service's own methods, which the loop's thread calls")
         connection = self._connection
-        if connection is None or self._stage is not _Stage.OPEN:
+        if connection is None or self._stage is not _OPEN:
             raise ConnectionClosed("start_tls(): there is no connection, or it has ended")
         try:
             connection.begin_tls(
                 partial(wrap_server, context=context)
-                if self._serving
+                if self.serving
                 else partial(wrap_client, context=context, server_hostname=name),
                 0 if self._batch is None else length_hint(self._batch),
             )
@@ -182,32 +211,14 @@ class Session(Generic[T]):
 
     # --------------------------------------------------------------- sending
 
-    def _queue(self, frames: bytes) -> None:
-        connection = self._connection
-        if connection is None:
-            if self._stage is _Stage.CONNECTING:
-                self._early.append(frames)
-            return
-        if self._stage is not _Stage.OPEN and self._stage is not _Stage.SHAKING:
-            return  # gone, or closing
-        channel = connection.channel
-        backlog = channel.queued
-        if not channel.may_send:
-            return
-        channel.send_encoded(frames)
-        if not self._attending:
-            self._attend()
-        if channel.paused:
-            self._relieve(connection, backlog)
-
     def _relieve(self, connection: Connection[T], backlog: int) -> None:
         """More waits than should: write now; and where the peer does not take it, stop asking for more."""
         connection.flush()
         if not connection.paused:
             return
-        self._slowness.look(time.monotonic(), connection.written, slow=True)
+        self._is_too_slow(connection, time.monotonic(), slow=True)
         if self._handling:
-            self._halted = self._serving
+            self._halted = self.serving
         elif self._limits.max_queued is not None and backlog > self._limits.max_queued:
             # One message is always taken, of whatever size; so it is what waited before it that counts.
             self._changed = True
@@ -218,9 +229,9 @@ class Session(Generic[T]):
         self._reactor.attend(self)
 
     def _close(self) -> None:
-        if self._stage is _Stage.OPEN:
+        if self._stage is _OPEN:
             self._end(None)
-        elif self._stage in (_Stage.CONNECTING, _Stage.SHAKING):
+        elif self._stage in (_CONNECTING, _SHAKING):
             self.fail(None)
 
     # ----------------------------------------------------------- the beginning
@@ -239,6 +250,7 @@ class Session(Generic[T]):
                 handshake_timeout=limits.handshake_timeout,
                 heartbeat=limits.heartbeat,
                 address=self._address,
+                scratch=thread_scratch(),
             )
             mask = connection.interest
             self._reactor.watch(connection, mask, self.ready)
@@ -246,11 +258,13 @@ class Session(Generic[T]):
             sock.close()
             raise
         self._mask = mask
+        if self._wire.machine.raw:
+            self._thread = get_ident()
         self._secure = connection.handshaking
-        self._stage = _Stage.SHAKING
+        self._stage = _SHAKING
         if self._early:
             connection.channel.send_encoded(b"".join(self._early))
-            self._early.clear()
+            self._early = None
             self._attend()
         if connection.handshaking:
             self._hurry()
@@ -268,30 +282,30 @@ class Session(Generic[T]):
         try:
             self._connection.expire()
         except Timeout as error:
-            if self._stage is _Stage.SHAKING:
+            if self._stage is _SHAKING:
                 self.fail(error)
-            elif self._stage in (_Stage.OPEN, _Stage.ENDING):
+            elif self._stage in (_OPEN, _ENDING):
                 self._abort(error)
 
     def fail(self, error: Exception | None) -> None:
         """There will be no connection: none was made, or the handshake failed. Only who asked for it is told."""
-        if self._stage not in (_Stage.CONNECTING, _Stage.SHAKING):
+        if self._stage not in (_CONNECTING, _SHAKING):
             return
         if self.cancel_connecting is not None:
             self.cancel_connecting()
         if error is not None:
             logger.info("%s: no connection: %s", self._address, error)
-        if not self._serving:
+        if not self.serving:
             self._tell_closed(error)
         self._go()
 
     def _open(self) -> None:
-        self._stage = _Stage.OPEN
+        self._stage = _OPEN
         self._cancel_timer()
         period = self._limits.period
         if period is not None:
             self._timer = self._reactor.call_later(period, self._check)
-        self._handling = True
+        self._begin_handling()
         try:
             self._handlers.opened(self)
         except Exception as error:
@@ -299,8 +313,19 @@ class Session(Generic[T]):
                 logger.exception("%s: the service raised in opened(); the connection is closed", self._address)
                 self._end(error, logged=True)
         finally:
-            self._handling = False
-        if not self._attending:
+            self._end_handling()
+        self._attend_once()
+
+    def _begin_handling(self) -> None:
+        """The service is going to be called: what it sends to this peer is kept, to be framed at once."""
+        assert self._connection is not None
+        self._handling = True
+        self._payloads, self._room = self._connection.channel.gather()
+
+    def _end_handling(self) -> None:
+        self._handling = False
+        self._room = 0
+        if self._payloads and not self._attending:
             self._attend()
 
     # ------------------------------------------------------------- a round
@@ -309,9 +334,9 @@ class Session(Generic[T]):
         """The socket is ready, or something is at hand already."""
         connection = self._connection
         stage = self._stage
-        if connection is None or stage is _Stage.GONE:
+        if connection is None or stage is _GONE:
             return  # closed by another event of this round
-        if stage is _Stage.LINGERING:
+        if stage is _LINGERING:
             self._linger(connection)
             return
         try:
@@ -321,7 +346,7 @@ class Session(Generic[T]):
             return
         except Exception as error:  # such as MemoryError, over what this one peer has sent
             logger.exception("%s: receiving failed; the connection is closed", self._address)
-            if stage is _Stage.SHAKING:
+            if stage is _SHAKING:
                 self.fail(error)
             else:
                 self._end(error, logged=True)
@@ -329,23 +354,23 @@ class Session(Generic[T]):
         if self._shaking is not None and not connection.handshaking:
             self._shaking.cancel()
             self._shaking = None
-        if stage is _Stage.SHAKING and not connection.handshaking:
+        if stage is _SHAKING and not connection.handshaking:
             self._open()
-        if messages and self._stage is _Stage.OPEN:
+        if messages and self._stage is _OPEN:
             self._batch = iter(messages)
             self._deliver()
-        if self._secure or events & EVENT_WRITE or connection.pending:
+        if self._secure or events & EVENT_WRITE or (not connection.channel.idle and connection.pending):
             self._changed = True
             self._attend_once()
 
     def _failed(self, connection: Connection[T], error: FramingError) -> None:
         """Reading has come to an end, good or bad."""
-        if self._stage is _Stage.SHAKING and connection.broken:
+        if self._stage is _SHAKING and connection.broken:
             self.fail(error)
             return
-        if self._stage is _Stage.SHAKING:
+        if self._stage is _SHAKING:
             self._open()  # the peer shook hands, and said no more, or nothing good
-        if self._stage is _Stage.ENDING:
+        if self._stage is _ENDING:
             # Only writing was left, and it broke.
             self._reason = self._reason or error
             self._attend_once()
@@ -360,7 +385,7 @@ class Session(Generic[T]):
         assert batch is not None
         received = self._handlers.received
         self._halted = False
-        self._handling = True
+        self._begin_handling()
         try:
             for message in batch:
                 received(self, message)
@@ -373,36 +398,36 @@ class Session(Generic[T]):
                 logger.exception("%s: the service raised in received(); the connection is closed", self._address)
                 self._end(error, logged=True)
         finally:
-            self._handling = False
+            self._end_handling()
         return True
 
     def settle(self) -> None:
         """The round's events are handled: write, go on with what waited, end what is over, and wait for the rest."""
         self._attending = False
         connection = self._connection
-        if connection is None or self._stage in (_Stage.GONE, _Stage.LINGERING):
+        if connection is None or self._stage in (_GONE, _LINGERING):
             return
-        if connection.flush() and not self._changed and self._mask == EVENT_READ and self._stage is _Stage.OPEN:
+        if connection.flush() and not self._changed and self._mask == EVENT_READ and self._stage is _OPEN:
             return  # as nearly always: the replies are written, and there is nothing but to read on
         self._changed = False
-        if self._overflow is not None and self._stage is _Stage.OPEN:
+        if self._overflow is not None and self._stage is _OPEN:
             self._abort(self._overflow)
-        elif self._stage is _Stage.OPEN:
+        elif self._stage is _OPEN:
             self._go_on(connection)
-        if self._stage is _Stage.ENDING and not connection.queued:
+        if self._stage is _ENDING and not connection.queued:
             self._conclude(connection)
-        elif self._stage in (_Stage.SHAKING, _Stage.OPEN, _Stage.ENDING):
+        elif self._stage in (_SHAKING, _OPEN, _ENDING):
             self._wait(connection)
 
     def _go_on(self, connection: Connection[T]) -> None:
         """Handle what waited for the peer to read; or what is at hand without the socket having anything to say."""
-        if self._serving and connection.paused:
+        if self.serving and connection.paused:
             return
         if self._batch is not None and not self._deliver():
             if not connection.paused:
                 self._attend_once()
             return
-        if self._stage is not _Stage.OPEN:
+        if self._stage is not _OPEN:
             return
         if self._stopping:
             self._end(None)
@@ -416,8 +441,8 @@ class Session(Generic[T]):
 
     def _wait(self, connection: Connection[T]) -> None:
         """Say what to wait for, where that has changed."""
-        if self._stage is _Stage.OPEN:
-            reading = self._batch is None and not self._stopping and not (self._serving and connection.paused)
+        if self._stage is _OPEN:
+            reading = self._batch is None and not self._stopping and not (self.serving and connection.paused)
             if reading and not connection.reading:
                 self._resumed = time.monotonic()
             connection.reading = reading
@@ -445,20 +470,20 @@ class Session(Generic[T]):
         now = time.monotonic()
         following = now + period
         self._timer = None
-        if self._stage is _Stage.OPEN and connection.reading and not self._stopping:
+        if self._stage is _OPEN and connection.reading and not self._stopping:
             deadline = connection.deadline
             if deadline is not None and now >= max(deadline, self._resumed + period):
                 self.ready(EVENT_READ)  # what has come in time counts
                 deadline = self._expire(connection, now)
             if deadline is not None:
                 following = min(following, max(deadline, self._resumed + period))
-        if self._stage in (_Stage.OPEN, _Stage.ENDING):
+        if self._stage in (_OPEN, _ENDING):
             following = min(following, self._look_for_slowness(connection, now))
-        if self._stage in (_Stage.OPEN, _Stage.ENDING):
+        if self._stage in (_OPEN, _ENDING):
             self._timer = self._reactor.call_later(max(following - now, 0.0), self._check)
 
     def _expire(self, connection: Connection[T], now: float) -> float | None:
-        if self._stage is not _Stage.OPEN or not connection.reading:
+        if self._stage is not _OPEN or not connection.reading:
             return None
         try:
             connection.expire(now)
@@ -471,11 +496,21 @@ class Session(Generic[T]):
 
     def _look_for_slowness(self, connection: Connection[T], now: float) -> float:
         """Close a peer that does not take what waits for it; returns when to look again."""
-        slow = connection.paused or (self._stage is _Stage.ENDING and connection.queued > 0)
+        slow = connection.paused or (self._stage is _ENDING and connection.queued > 0)
+        late = self._is_too_slow(connection, now, slow=slow)
+        if late is not None:
+            self._abort(late)
+        return NEVER if late is not None or self._slowness is None else self._slowness.due
+
+    def _is_too_slow(self, connection: Connection[T], now: float, *, slow: bool) -> Timeout | None:
+        """Why the peer is not waited for any more, None where it is."""
+        if self._slowness is None:
+            if not slow:
+                return None
+            self._slowness = SlowReader(self._limits.slow_reader_timeout, self._limits.high_water)
         if self._slowness.look(now, connection.written, slow=slow):
-            self._abort(self._slowness.verdict(self._address, connection.queued))
-            return NEVER
-        return self._slowness.due
+            return self._slowness.verdict(self._address, connection.queued)
+        return None
 
     # ---------------------------------------------------------------- the end
 
@@ -485,19 +520,20 @@ class Session(Generic[T]):
         assert connection is not None
         if isinstance(error, FramingError) and not logged:
             logger.info("%s: the connection is closed: %s", self._address, error)
-        self._stage = _Stage.ENDING
+        self._stage = _ENDING
         self._reason = error
         self._halted = True
+        self._room = 0
         self._batch = None
         connection.reading = False
-        self._slowness.look(time.monotonic(), connection.written, slow=connection.queued > 0)
+        self._is_too_slow(connection, time.monotonic(), slow=connection.queued > 0)
         self._attend_once()
 
     def _abort(self, error: FramingError) -> None:
         """End at once: what is queued will never be taken."""
         connection = self._connection
         assert connection is not None
-        if self._stage is _Stage.OPEN:
+        if self._stage is _OPEN:
             self._end(error)
         connection.channel.lost(error)
         self._at_once = True
@@ -512,7 +548,7 @@ class Session(Generic[T]):
 
     def _conclude(self, connection: Connection[T]) -> None:
         """All is written, or never will be."""
-        self._stage = _Stage.LINGERING
+        self._stage = _LINGERING
         self._cancel_timer()
         self._tell_closed(self._reason)
         connection.finish()
@@ -548,15 +584,14 @@ class Session(Generic[T]):
 
     def _go(self) -> None:
         """Give everything back."""
-        if self._stage is _Stage.GONE:
+        if self._stage is _GONE:
             return
-        self._stage = _Stage.GONE
+        self._stage = _GONE
         self._cancel_timer()
         self._watch(0)
         if self._connection is not None:
             self._connection.close()
-        self._early.clear()
-        self._batch = None
+        self._early = self._batch = None
         self._gone(self)
 
     def _cancel_timer(self) -> None:
@@ -570,25 +605,25 @@ class Session(Generic[T]):
     def stop(self) -> None:
         """Handle what was received, write what is queued, and end."""
         self._stopping = self._changed = True
-        if self._stage is _Stage.LINGERING:
+        if self._stage is _LINGERING:
             assert self._lingering is not None
             self._lingering.hurried = True
             self._linger_on()
-        elif self._stage is _Stage.OPEN:
+        elif self._stage is _OPEN:
             # Where a batch is waiting, the end comes behind it.
             if self._batch is None:
                 self._end(None)
-        elif self._stage is not _Stage.ENDING:
+        elif self._stage is not _ENDING:
             self.fail(None)
 
     def kill(self, error: FramingError) -> None:
         """End now; the time for draining is over."""
-        if self._stage in (_Stage.CONNECTING, _Stage.SHAKING):
+        if self._stage in (_CONNECTING, _SHAKING):
             self.fail(error)
             return
-        if self._stage in (_Stage.OPEN, _Stage.ENDING):
+        if self._stage in (_OPEN, _ENDING):
             assert self._connection is not None
             self._abort(error)
-            self._stage = _Stage.LINGERING
+            self._stage = _LINGERING
             self._tell_closed(self._reason)
         self._go()

@@ -93,36 +93,38 @@ class Stream:
         "_flags",
         "_gather",
         "_reading",
-        "_secure",
         "_tls_lock",
         "_want_read",
         "_want_write",
         "_writing",
         "address",
+        "secure",
         "sock",
     )
 
     def __init__(self, sock: socket.socket, address: Address | None) -> None:
         # Asked by a method of it, for to import ssl costs what most programs do not need.
-        self._secure = hasattr(sock, "selected_alpn_protocol")
+        self.secure = hasattr(sock, "selected_alpn_protocol")
+        """Whether this is TLS."""
         self.sock = sock
         self.address = address
         self._closed = False
         self._deaf = False  # this side reads no more
-        if self._secure:
+        if self.secure:
             # A stream that TLS did not end may have been cut by anybody: that is to be an error, and no end.
             tls: Any = sock
             tls.suppress_ragged_eofs = False
-        blocking = _DONTWAIT is not None and not self._secure
+        blocking = _DONTWAIT is not None and not self.secure
         sock.setblocking(blocking)
         self._flags = _DONTWAIT if blocking and _DONTWAIT is not None else 0
-        self._gather = hasattr(sock, "sendmsg") and not self._secure
-        self._reading = Poll(sock.fileno())
-        self._writing = Poll(sock.fileno())
+        self._gather = hasattr(sock, "sendmsg") and not self.secure
+        # Made when there is something to wait for: a loop that waits for all of its sockets never needs them.
+        self._reading: Poll | None = None
+        self._writing: Poll | None = None
         self._want_read = READ  # what a TLS read, or write, is waiting for: either may need the other direction
         self._want_write = WRITE
         # OpenSSL's state serves one call at a time; the calls do not block, so nobody waits long.
-        self._tls_lock: Any = threading.Lock() if self._secure else contextlib.nullcontext()
+        self._tls_lock = threading.Lock() if self.secure else None
 
     @property
     def blocks(self) -> bool:
@@ -135,9 +137,11 @@ class Stream:
 
     def wait(self, end: float | None, *, also_writable: bool = False) -> int:
         """Wait until there may be something to read (or to write, where that is asked too); 0 past ``end``."""
-        if self._secure and self._pending_tls():
+        if self.secure and self._pending_tls():
             return READ
         try:
+            if self._reading is None:
+                self._reading = Poll(self.sock.fileno())
             return self._reading.wait(self._want_read | (WRITE if also_writable else 0), time_left(end))
         except (OSError, ValueError) as error:
             raise self._broken(error, "receiving from") from error
@@ -145,45 +149,53 @@ class Stream:
     def wait_writable(self, end: float | None) -> bool:
         """Wait until something may be written; False past ``end``."""
         try:
+            if self._writing is None:
+                self._writing = Poll(self.sock.fileno())
             return bool(self._writing.wait(self._want_write, time_left(end)))
         except (OSError, ValueError) as error:
             raise self._broken(error, "sending to") from error
 
     def _pending_tls(self) -> bool:
+        assert self._tls_lock is not None
         with self._tls_lock:
             return bool(self.sock.pending())  # type: ignore[attr-defined] # only asked of TLS sockets
 
     def read(self, buffer: memoryview, *, block: bool = False) -> int | None:
         """Read into ``buffer``: how many bytes, 0 at EOF, None where there is nothing to be read just now."""
-        if self._deaf and self._secure:
-            # As a plain socket says it. OpenSSL would take this side's own end for an attack, and tell the peer so.
-            return 0
+        lock = self._tls_lock
         try:
-            with self._tls_lock:
+            if lock is None:
                 return self.sock.recv_into(buffer, 0, 0 if block else self._flags)
+            if self._deaf:
+                # As a plain socket says it. OpenSSL would take this side's own end for an attack, and tell the peer so.
+                return 0
+            with lock:
+                return self.sock.recv_into(buffer)
         except (BlockingIOError, InterruptedError):
             self._want_read = READ
             return None
         except (OSError, ValueError) as error:
-            if self._secure and (wanted := tls_wants(error)):
+            if self.secure and (wanted := tls_wants(error)):
                 self._want_read = wanted
                 return None
-            if self._secure and self._deaf:
+            if self.secure and self._deaf:
                 return 0  # this side has ended it meanwhile, in another thread
             raise self._broken(error, "receiving from") from error
 
     def write(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Write what the socket takes just now of ``buffers``: how many bytes, 0 where it takes none. Never blocks."""
         try:
-            if self._gather and len(buffers) > 1:
+            if len(buffers) > 1 and self._gather:
                 return self.sock.sendmsg(buffers, (), self._flags)
-            with self._tls_lock:
+            if self._tls_lock is None:
                 return self.sock.send(buffers[0], self._flags)
+            with self._tls_lock:
+                return self.sock.send(buffers[0])
         except (BlockingIOError, InterruptedError):
             self._want_write = WRITE
             return 0
         except (OSError, ValueError) as error:
-            if self._secure and (wanted := tls_wants(error)):
+            if self.secure and (wanted := tls_wants(error)):
                 self._want_write = wanted
                 return 0
             raise self._broken(error, "sending to") from error
@@ -198,11 +210,6 @@ class Stream:
             closed.__cause__ = error
             return closed
         return translate(error, self.address, doing)
-
-    @property
-    def secure(self) -> bool:
-        """Whether this is TLS."""
-        return self._secure
 
     def handshake(self, end: float | None) -> None:
         """Do the TLS handshake, all of it, until ``end``; before anything is read or written.
@@ -227,9 +234,10 @@ class Stream:
         The close_notify is left out where another call is at the TLS just now, for a signal handler may be above it. ``wait``
         is for who is in none: those calls do not block.
         """
-        if self._secure:
+        if self.secure:
             self._deaf = True  # before: what another thread reads from now on is this side's own end
             tls: Any = self.sock
+            assert self._tls_lock is not None
             if self._tls_lock.acquire(blocking=wait):
                 try:
                     # It asks for the peer's answer too, which nobody waits for; where TLS has failed it ends nothing.
@@ -249,7 +257,7 @@ class Stream:
     @property
     def can_half_close(self) -> bool:
         """Whether one direction can end alone; TLS, as the ssl module speaks it, cannot."""
-        return not self._secure
+        return not self.secure
 
     def read_raw(self, buffer: memoryview) -> int | None:
         """Read what comes, past TLS, which may be over: how many bytes, 0 at the end, None where there are none now."""
@@ -296,6 +304,8 @@ class Stream:
                         return False
                     if count is None:
                         # Not longer, for another thread may make it short meanwhile.
+                        if self._reading is None:
+                            self._reading = Poll(self.sock.fileno())
                         self._reading.wait(READ, min(linger.due - now, QUIET))
                 elif count is None:
                     return False

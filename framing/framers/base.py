@@ -43,7 +43,7 @@ from framing.errors import (
     guess_protocol,
 )
 from framing.kernels import carry_for, split_found
-from framing.kernels.carry import LENT_BYTES
+from framing.kernels.carry import LENT_BYTES, frame_start
 from framing.kernels.contract import HUNTING, TOO_LARGE, Data, Memo, Splitter
 
 __all__ = ["DEFAULT_MAX_FRAME", "Buffer", "Decoder", "Framer", "as_bytes", "check_choice", "check_option"]
@@ -55,6 +55,7 @@ SPARE_BUFFERS = 4
 """How many lent buffers are kept, for the next decoder that lends one."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
+Join: TypeAlias = Callable[[list[bytes]], bytes | None]
 M = TypeVar("M")
 
 
@@ -117,8 +118,11 @@ class Framer:
         """Let no batch be encoded by another rule than one payload is."""
         # By name, for dataclass(slots=True) made this class anew, and super() alone means the one before.
         super(Framer, cls).__init_subclass__(**options)
-        if not {"encode", "wrap"}.isdisjoint(cls.__dict__) and "encode_many" not in cls.__dict__:
+        own = cls.__dict__
+        if not {"encode", "wrap"}.isdisjoint(own) and "encode_many" not in own:
             cls.encode_many = Framer.encode_many  # type: ignore[method-assign]  # the inherited one bypasses them
+        if not {"encode", "wrap", "encode_many"}.isdisjoint(own) and "joiner" not in own:
+            cls.joiner = Framer.joiner  # type: ignore[method-assign]  # the same
 
     def __post_init__(self) -> None:
         """Check the options; a subclass that has its own calls this first."""
@@ -158,6 +162,15 @@ class Framer:
         """The frames of all ``payloads`` in one bytes object, to be written at once; raises as `encode`."""
         return b"".join(map(self.encode, payloads))
 
+    def joiner(self) -> tuple[Join, int] | None:
+        """A kernel with the options bound, which makes the frames of many payloads, and how many bytes a payload may have.
+
+        None unless *every* payload of 0 to that many bytes is carried, whatever they are, by a frame with
+        `framing.kernels.outbox.OVERHEAD` bytes more at the most: then it is known that a payload can be carried before its
+        frame is made, and many may be made in one call.
+        """
+        return None
+
     def decoder(self) -> Decoder[bytes]:
         """A new decoder, for one direction of one stream."""
         return Decoder(self)
@@ -193,6 +206,7 @@ class Decoder(Generic[M]):
     Made by ``framer.decoder()`` (it yields payloads) or ``wire.decoder()`` (messages). ``unwrap``, where given, turns
     a payload into a message and raises `DecodeError` for one that it refuses; ``unwrap_many``, where given besides, does the
     same for all payloads of a chunk, and is faster: it appends the messages to a list, up to the one that is refused.
+    ``split`` is ``framer.splitter()``, where that has been made already.
     """
 
     __slots__ = (
@@ -206,6 +220,7 @@ class Decoder(Generic[M]):
         "_split",
         "_unwrap",
         "_unwrap_many",
+        "idle",
     )
 
     def __init__(
@@ -214,9 +229,10 @@ class Decoder(Generic[M]):
         unwrap: Callable[[bytes], M] | None = None,
         *,
         unwrap_many: Callable[[list[bytes], list[M]], None] | None = None,
+        split: Splitter | None = None,
     ) -> None:
         self._framer = framer
-        self._split = framer.splitter()
+        self._split = framer.splitter() if split is None else split
         self._carry = carry_for(self._split)
         self._unwrap = unwrap
         self._unwrap_many = unwrap_many
@@ -225,6 +241,11 @@ class Decoder(Generic[M]):
         self._eof = False
         self._lent: memoryview | None = None
         self._plain = unwrap is None  # whether nothing above stands between a chunk and its payloads
+        self.idle = True
+        """Whether nothing is held, and nothing waits to be returned or raised: the next byte begins a frame.
+
+        False may be said in doubt: ask the others then.
+        """
 
     @property
     def error(self) -> Violation | None:
@@ -288,8 +309,13 @@ class Decoder(Generic[M]):
         carry = self._carry
         if self._plain:
             # Without unwrap the messages are the payloads themselves.
+            self.idle = False
             messages = carry.take(data, limit)
-            return messages if carry.fault is None else self._fail(self._violation(), messages)
+            if carry.fault is not None:
+                return self._fail(self._violation(), messages)
+            self.idle = not carry.buffered and carry.memo is None
+            return messages
+        self.idle = False
         if self._error is not None:
             raise self._error
         if self._eof and data:
@@ -300,7 +326,9 @@ class Decoder(Generic[M]):
             carry.keep(data)
             error, self._refused = self._refused, None
             raise error
-        return self._open(data, limit, [])
+        messages = self._open(data, limit, [])
+        self.idle = not (self._stopped() or self._eof or carry.buffered or carry.memo is not None)
+        return messages
 
     def feed_eof(self) -> list[M]:
         """The stream has ended. Return what was still waiting; raise `TruncatedFrame` where it ended inside a frame.
@@ -337,6 +365,7 @@ class Decoder(Generic[M]):
         if self._eof:
             raise ConnectionClosed("this decoder was told that its stream has ended: it takes no more bytes")
         if self._lent is None:
+            self.idle = False
             if self.in_place:
                 self._lent = self._carry.lend()
                 self._plain = False
@@ -426,8 +455,7 @@ class Decoder(Generic[M]):
             _, before, _, _, passed, _ = split(chunk, at, memo, index)
             memo = None
         _, behind, _, _, more, _ = split(chunk, before, memo, 1)
-        # Without its last byte the frame is incomplete, and then the kernel says where it begins.
-        _, begin, _, _, _, _ = split(chunk[before : behind - 1], 0, memo, 1)
+        begin = frame_start(split, chunk[before:behind], memo)
         carry.go_back(offset + behind - at, skipped + passed + more, chunk[behind:])
         return offset + before + begin - at
 

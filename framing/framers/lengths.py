@@ -11,7 +11,7 @@ from functools import partial
 from typing import Literal, TypeAlias
 
 from framing.errors import EncodeError
-from framing.framers.base import Buffer, Framer, as_bytes, check_option
+from framing.framers.base import Buffer, Framer, Join, as_bytes, check_option
 from framing.kernels import (
     join_prefixed,
     join_varint,
@@ -85,6 +85,12 @@ class LengthPrefixed(Framer):
         joined = join_prefixed(self.width, self.byteorder, self._counted, self.min_frame, self.max_frame, given)
         return joined if joined is not None else Framer.encode_many(self, given)
 
+    def joiner(self) -> tuple[Join, int] | None:
+        if self.min_frame:
+            return None
+        join = partial(join_prefixed, self.width, self.byteorder, self._counted, 0, self.max_frame)
+        return join, min(self.max_frame, (1 << 8 * self.width) - 1 - self._counted)
+
     def wrap(self, payload: bytes) -> bytes:
         size = len(payload)
         if size < self.min_frame:
@@ -124,6 +130,9 @@ class VarintPrefixed(Framer):
         given = list(payloads)
         joined = join_varint(self.min_frame, self.max_frame, given)
         return joined if joined is not None else Framer.encode_many(self, given)
+
+    def joiner(self) -> tuple[Join, int] | None:
+        return None if self.min_frame else (partial(join_varint, 0, self.max_frame), self.max_frame)
 
     def wrap(self, payload: bytes) -> bytes:
         if len(payload) < self.min_frame:

@@ -14,6 +14,7 @@ from framing.kernels.found import split_found
 from framing.kernels.lengths import read_unsigned, read_varint, varint_size, write_varint
 
 __all__ = [
+    "Outbox",
     "arrives",
     "carry_for",
     "cbor_sound",
@@ -70,6 +71,7 @@ compiled: bool = os.environ.get("FRAMING_PURE", "0") in ("", "0") and _is_built(
 
 if compiled:
     from framing.kernels._native import (  # pyright: ignore[reportMissingModuleSource] -- it need not be built
+        Outbox,
         arrives,
         carry_for,
         cbor_sound,
@@ -128,6 +130,7 @@ else:
         split_records,
         split_varint,
     )
+    from framing.kernels.outbox import Outbox
     from framing.kernels.stuffing import (
         fcs,
         join_cobs,

@@ -24,6 +24,7 @@ from framing.kernels.lengths import split_fixed as split_fixed
 from framing.kernels.lengths import split_prefixed as split_prefixed
 from framing.kernels.lengths import split_records as split_records
 from framing.kernels.lengths import split_varint as split_varint
+from framing.kernels.outbox import Outbox as Outbox
 from framing.kernels.stuffing import fcs as fcs
 from framing.kernels.stuffing import join_cobs as join_cobs
 from framing.kernels.stuffing import join_hdlc as join_hdlc

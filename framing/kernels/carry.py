@@ -4,8 +4,8 @@ The state around a kernel, which has none: the bytes received that are no part o
 to learn more, its memo, and where in the stream they begin. A decoder has one; what it decides (errors, EOF, what a
 message is) is not known here.
 
-It guarantees that the cost is linear in the bytes received: a chunk is not copied for the sake of the few bytes that end the
-frame before it, and a frame whose end is searched for is searched where it grows. What is held never exceeds what was
+It guarantees that the cost is linear in the bytes received: a large chunk is not copied for the sake of the few bytes that
+end the frame before it, and a frame whose end is searched for is searched where it grows. What is held never exceeds what was
 received by more than the room of one read.
 """
 
@@ -16,17 +16,16 @@ from typing import Any
 from framing.errors import HEAD_BYTES
 from framing.kernels.contract import Data, Fault, Memo, Splitter
 
-__all__ = ["LENT_BYTES", "Carry", "carry_for"]
+__all__ = ["LENT_BYTES", "Carry", "carry_for", "frame_start"]
 
 SEARCHED_BYTES = 1 << 9
 """How much of a chunk is first searched for the end of a frame that began in an earlier one; doubled until it is found."""
 
+JOINED_BYTES = 1 << 13
+"""A chunk of so many bytes is sooner copied than its first frame is looked at by itself."""
+
 LENT_BYTES = 1 << 16
 """The room for a read: large enough that system calls are few."""
-
-
-def _as_bytes(data: Data | memoryview) -> bytes:
-    return data if type(data) is bytes else bytes(memoryview(data))
 
 
 class Carry:
@@ -36,7 +35,9 @@ class Carry:
         "_filled",
         "_finished",
         "_held",
+        "_joined",
         "_split",
+        "_taken",
         "fault",
         "head",
         "in_place",
@@ -44,7 +45,6 @@ class Carry:
         "need",
         "offset",
         "skipped",
-        "taken",
     )
 
     def __init__(self, split: Splitter) -> None:
@@ -52,6 +52,8 @@ class Carry:
         self._held = bytearray()
         self._filled = 0
         self._finished: tuple[Data, int, Memo] | None = None
+        self._joined: tuple[bytes, int, Memo, int, int] | None = None
+        self._taken: tuple[int, int, int, int] | None = None
         self.need = 0
         """How many bytes must be held before the kernel can learn anything more."""
         self.memo: Memo = None
@@ -65,14 +67,20 @@ class Carry:
         """The first bytes of the frame at fault, as far as they show it."""
         self.in_place = False
         """Whether room was lent behind the held bytes, and the frame that is received there is not complete."""
-        self.taken: tuple[int, int, int, int] | None = None
-        """Where in the chunk taken last the frames begin that it holds whole, where in the stream that is, and how many
-        payloads came, and frames were skipped, before; None where there was no such place."""
 
     @property
     def buffered(self) -> int:
         """How many bytes are held."""
         return self._filled if self.in_place else len(self._held)
+
+    @property
+    def taken(self) -> tuple[int, int, int, int] | None:
+        """Where in the chunk taken last the frames begin that it holds whole; None where there was no such place.
+
+        And where in the stream that is, and how many payloads came, and frames were skipped, before.
+        """
+        self._look_back()
+        return self._taken
 
     def held(self) -> bytes:
         """A copy of the bytes held."""
@@ -83,31 +91,41 @@ class Carry:
 
         What is behind the last of them is held. Behind a fault, which is then in `fault`, nothing is.
         """
-        chunk = _as_bytes(data)
+        chunk = data if type(data) is bytes else bytes(memoryview(data))
         if self.in_place:
             self._land()
-        self._finished = self.taken = None
-        held = self._held
-        if limit or (held and len(held) >= self.need):
-            held += chunk
-            return self._take_held(limit) if len(held) >= self.need else []
-        if not held:
-            self.taken = (0, self.offset, 0, self.skipped)
+        self._finished = self._joined = self._taken = None
+        held, need = self._held, self.need
+        had, come = len(held), len(chunk)
+        if not (had or limit):
+            self._taken = (0, self.offset, 0, self.skipped)
             return self._take_chunk(chunk, 0, [])
+        if had + come < need:
+            held += chunk
+            return []
+        if limit or had >= need:
+            held += chunk
+            return self._take_held(limit)
+        if had <= come <= JOINED_BYTES:
+            # To copy them both costs no more than to copy the chunk twice.
+            self._held = bytearray()
+            joined = b"".join((held, chunk))
+            self._joined = (joined, self.offset, self.memo, self.skipped, had)
+            return self._take_chunk(joined, 0, [])
         return self._finish(chunk)
 
     def keep(self, data: Data | memoryview) -> None:
         """Take in a chunk, and look for nothing in it."""
         if self.in_place:
             self._land()
-        self._held += _as_bytes(data)
+        self._held += data if type(data) is bytes else bytes(memoryview(data))
 
     def begun(self) -> int:
         """Where in the stream the frame of the first payload begins that was taken last, where it was begun before."""
+        self._look_back()
         assert self._finished is not None
         frame, offset, memo = self._finished
-        # Without its last byte the frame is incomplete, and then the kernel says where it begins.
-        return offset + self._split(frame[:-1], 0, memo, 1)[1]
+        return offset + frame_start(self._split, frame, memo)
 
     def go_back(self, offset: int, skipped: int, data: Data) -> None:
         """Be as if ``data`` alone were held, and begin at ``offset``; ``skipped`` frames were passed over before."""
@@ -170,6 +188,17 @@ class Carry:
             self._break(fault, held, used)
         return list(map(bytes, found)), used
 
+    def _look_back(self) -> None:
+        """Find where the first frame of what was joined ended. Few ask, so it was not looked for when it was taken."""
+        if self._joined is None:
+            return
+        joined, offset, memo, skipped, held = self._joined
+        self._joined = None
+        payloads, used, _, _, passed, _ = self._split(joined, 0, memo, 1)
+        if payloads:
+            self._finished = (joined[:used], offset, memo)
+            self._taken = (used - held, offset + used, 1, skipped + passed)
+
     def _finish(self, chunk: bytes) -> list[bytes]:
         """Add to the held bytes no more of the chunk than the frame under way needs; the rest is taken where it is."""
         held = self._held
@@ -197,7 +226,7 @@ class Carry:
                 del held[used:]
                 self._finished = (held, offset, memo)
                 self._held = bytearray()
-                self.taken = (at, self.offset, 1, self.skipped)
+                self._taken = (at, self.offset, 1, self.skipped)
                 return payloads if at == size else self._take_chunk(chunk, at, payloads)
             if self.fault is not None:
                 return []
@@ -219,13 +248,34 @@ class Carry:
         if fault is not None:
             self._break(fault, chunk, used)
         elif used < len(chunk):
-            self._held += chunk[used:]
-        return payloads + found if payloads else found
+            # A view spares a copy, and costs more than a small one.
+            self._held += chunk[used:] if len(chunk) - used <= JOINED_BYTES else memoryview(chunk)[used:]
+        if payloads:
+            found[:0] = payloads
+        return found
 
     def _break(self, fault: Fault, data: Data, at: int) -> None:
         self.head = bytes(data[at : at + min(fault[4], HEAD_BYTES)])
         self.drop()
         self.fault = fault
+
+
+def frame_start(split: Splitter, data: Data, memo: Memo) -> int:
+    """Where the frame begins that ends where ``data`` ends, behind what was passed over before it."""
+    # Without its last byte the frame is incomplete, and then the kernel says where it begins …
+    start = split(data[:-1], 0, memo, 1)[1]
+    if not split(data[start:], 0, None, 1)[4]:
+        return start
+    # … or where one begins that is cut off by this one's mark, for it is passed over only when this one is whole. From its
+    # own mark on a frame is found, and from no place behind that.
+    behind = len(data)
+    while behind - start > 1:
+        middle = (start + behind) // 2
+        if split(data[middle:], 0, None, 1)[0]:
+            start = middle
+        else:
+            behind = middle
+    return start
 
 
 def carry_for(split: Splitter) -> Carry:

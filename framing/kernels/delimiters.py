@@ -1,8 +1,9 @@
 """Kernels for frames that end in a delimiter, with or without a mark at their start.
 
-``bytes.split`` finds short lines faster than any loop, so the common case is one call of it; a loop of ``find`` takes
-over where a limit or a skip has to be watched. A search never looks at a byte twice: the memo says how far a frame
-has been searched, less the bytes in which a delimiter may already have begun.
+``bytes.split`` finds short lines faster than any loop, so the common case is one call of it. Long ones are found faster by
+``find``, which looks at many bytes at once; it takes over, too, where a limit or a skip has to be watched. A search never
+looks at a byte twice: the memo says how far a frame has been searched, less the bytes in which a delimiter may already
+have begun.
 """
 
 from __future__ import annotations
@@ -14,6 +15,9 @@ from typing import Any
 from framing.kernels.contract import CORRUPT, DISCARDING, HUNTING, TOO_LARGE, Data, Fault, Memo, Split
 
 __all__ = ["join_delimited", "pattern_of", "split_delimited", "split_marked"]
+
+LONG_BYTES = 512
+"""Frames of so many bytes are found sooner one by one."""
 
 _CR = 0x0D
 _NO_DELIMITER = "no delimiter came within that"
@@ -56,7 +60,7 @@ def split_delimited(
     size = len(data)
     width = len(delimiter)
     if not limit and memo is None and start < size:
-        parts: list[Any] = (data[start:] if start else data).split(delimiter)
+        parts = _cut(delimiter, data, start)
         tail = len(parts.pop())
         if tail < max_frame + width and (size - start <= max_frame or not parts or max(map(len, parts)) <= max_frame):
             # One byte is searched for by memchr; CR and LF together would take ten times as long.
@@ -106,6 +110,28 @@ def split_delimited(
         scanned = 0
         if limit and len(payloads) == limit:
             return payloads, at, 0, None, skipped, None
+
+
+def _cut(delimiter: bytes, data: Data, start: int) -> list[Any]:
+    """What ``data[start:].split(delimiter)`` gives, in whatever way is fast for frames as long as the first ones."""
+    width = len(delimiter)
+    parts: list[Any] = []
+    stop = data.find(delimiter, start)
+    while stop - start >= LONG_BYTES:
+        parts.append(data[start:stop])
+        start = stop + width
+        stop = data.find(delimiter, start)
+    if stop < 0:
+        parts.append(data[start:])
+        return parts
+    if parts or width > 1:
+        parts += (data[start:] if start else data).split(delimiter)
+        return parts
+    # To split some bytes before the start, too, is sooner done than to copy all those behind it.
+    every: list[Any] = data.split(delimiter)
+    del every[: data.count(delimiter, 0, start)]
+    every[0] = data[start:stop]
+    return every
 
 
 def split_marked(

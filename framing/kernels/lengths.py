@@ -27,9 +27,8 @@ __all__ = [
 ]
 
 _FORMATS = {
-    (width, order): Struct(sign + letter)
+    order: {width: Struct(sign + letter) for width, letter in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))}
     for order, sign in (("big", ">"), ("little", "<"))
-    for width, letter in ((1, "B"), (2, "H"), (4, "I"), (8, "Q"))
 }
 _WORD = Struct(">I")
 _LAST_FRAGMENT = 0x8000_0000
@@ -93,6 +92,9 @@ def join_varint(min_frame: int, max_frame: int, payloads: list[Any]) -> bytes | 
 
 
 def _join(header: Callable[[int], bytes], least: int, most: int, payloads: list[Any]) -> bytes | None:
+    if len(payloads) == 1:
+        (payload,) = payloads
+        return header(len(payload)) + payload if type(payload) is bytes and least <= len(payload) <= most else None
     if list(map(type, payloads)).count(bytes) < len(payloads):
         return None
     sizes = list(map(len, payloads))
@@ -100,6 +102,8 @@ def _join(header: Callable[[int], bytes], least: int, most: int, payloads: list[
     if not all(least <= size <= most for size in distinct):
         return None
     headers = {size: header(size) for size in distinct}
+    if len(headers) == 1:
+        return headers[sizes[0]].join([b"", *payloads])
     parts = [b""] * (2 * len(payloads))
     parts[::2] = [headers[size] for size in sizes]
     parts[1::2] = payloads
@@ -122,27 +126,28 @@ def split_prefixed(
     append = payloads.append
     size = len(data)
     at = start
-    form = _FORMATS.get((width, byteorder))
-    if form is not None:
-        read = form.unpack_from
-        while True:
+    form = _FORMATS[byteorder].get(width)
+    read = form.unpack_from if form is not None else None
+    if read is not None and not (limit or counted or min_frame) and size - start <= max_frame:
+        # What is there whole is within the limit, then, and need not be judged.
+        last = size - width
+        while at <= last:
             begin = at + width
-            if begin > size:
-                return payloads, at, width, None, 0, None
-            length = read(data, at)[0] - counted
+            (length,) = read(data, at)
             end = begin + length
-            if end > size or length > max_frame or length < min_frame:
+            if end > size:
                 break
             append(data[begin:end])
             at = end
-            if limit and len(payloads) == limit:
-                return payloads, at, 0, None, 0, None
+        else:
+            return payloads, at, width, None, 0, None
     else:
         while True:
             begin = at + width
             if begin > size:
                 return payloads, at, width, None, 0, None
-            length = int.from_bytes(data[at:begin], byteorder) - counted
+            value = read(data, at)[0] if read is not None else int.from_bytes(data[at:begin], byteorder)
+            length = value - counted
             end = begin + length
             if end > size or length > max_frame or length < min_frame:
                 break
@@ -223,7 +228,7 @@ def split_field(
     append = payloads.append
     size = len(data)
     at = start
-    form = _FORMATS.get((width, byteorder))
+    form = _FORMATS[byteorder].get(width)
     read = form.unpack_from if form is not None else None
     behind = offset + width
     tail = len(trailer)

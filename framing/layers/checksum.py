@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import binascii
-import difflib
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -58,6 +57,8 @@ class Checksum(Layer):
     def __post_init__(self) -> None:
         """Check the name and the byte order."""
         if self.name not in CHECKSUMS:
+            import difflib  # noqa: PLC0415 needed for errors alone
+
             # A name that is no string at all is unknown too, and near to nothing.
             nearest = difflib.get_close_matches(str(self.name).lower().replace("_", "-"), CHECKSUMS, 1, 0.4)
             hint = f"; did you mean {nearest[0]!r}?" if nearest else "."

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 from dataclasses import dataclass, field
 
@@ -43,7 +42,7 @@ class Signed(Layer):
 
     def encode(self, payload: bytes) -> bytes:
         """The payload with its signature behind it."""
-        return payload + hmac.digest(self.key, payload, hashlib.sha256)
+        return payload + hmac.digest(self.key, payload, "sha256")
 
     def decode(self, payload: bytes, max_size: int) -> bytes:
         """The payload without its signature; raises `DecodeError` where no holder of the key made it."""
@@ -65,7 +64,7 @@ class Signed(Layer):
             )
         body = payload[:size]
         # The time that the comparison takes must not tell how much of the signature was right, nor may the error.
-        if not hmac.compare_digest(hmac.digest(self.key, body, hashlib.sha256), payload[size:]):
+        if not hmac.compare_digest(hmac.digest(self.key, body, "sha256"), payload[size:]):
             raise DecodeError(
                 "the signature is wrong: the payload was changed on its way, or the peer holds another key",
                 head=payload[:HEAD_BYTES],

@@ -9,8 +9,9 @@ All but the strategies work without Hypothesis; with them, install ``framing[tes
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from framing.deferred import deferred
 from framing.testing.pair import End, connected
 from framing.testing.scripted import EOF, ScriptedSocket
 from framing.testing.verdict import LAWS, LawBroken, Verdict
@@ -18,6 +19,9 @@ from framing.testing.verifier import verify_framer, verify_wire
 
 if TYPE_CHECKING:
     from framing.testing.strategies import cuts, messages, payloads
+else:
+    # Hypothesis is optional, and slow to load.
+    __getattr__, __dir__ = deferred(__name__, {"framing.testing.strategies": "cuts messages payloads"})
 
 __all__ = [
     "EOF",
@@ -33,14 +37,3 @@ __all__ = [
     "verify_framer",
     "verify_wire",
 ]
-
-_STRATEGIES = ("cuts", "messages", "payloads")
-
-
-def __getattr__(name: str) -> Any:
-    """Load the strategies, and Hypothesis with them, when one is first asked for."""
-    if name in _STRATEGIES:
-        from framing.testing import strategies  # noqa: PLC0415 -- Hypothesis is optional, and slow to load
-
-        return getattr(strategies, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,16 +10,21 @@ What it keeps, whatever the connection does:
 - each event of a room is told once, in order, without a gap: where one is seen, it connects anew and goes on from its cursor;
 - a post is sent again, by the same id, until the server has said what became of it; posts are stored in the order in which
   they were typed, for there is one at a time under way;
-- nothing is sent faster than the server said.
+- nothing is sent faster than the server said, nor anything that it must refuse, or end the connection for;
+- what was asked for without a connection, or lost with one, is asked for when there is one again;
+- a server that breaks the protocol, or says nothing, costs bounded memory, and is left for a while.
 """
 
 from __future__ import annotations
 
 import random
+import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
 
 from protocols.chat.messages import (
     ANNOUNCEMENTS,
@@ -35,6 +40,7 @@ from protocols.chat.messages import (
     Join,
     Lag,
     Leave,
+    Limits,
     Members,
     Ok,
     Page,
@@ -49,9 +55,11 @@ from protocols.chat.messages import (
     Rooms,
     Welcome,
     Who,
+    from_client,
     from_server,
+    to_map,
 )
-from protocols.chat.safety import key
+from protocols.chat.safety import clean, key
 
 __all__ = [
     "Ask",
@@ -75,6 +83,20 @@ __all__ = [
 
 FIRST_DELAY: Final = 0.5
 LONGEST_DELAY: Final = 30.0
+
+DISTRUST: Final = 60.0
+"""Seconds for which a server that broke the protocol is not tried again as fast as one that was merely lost."""
+
+LAST_LOOK: Final = 2.0
+"""Seconds for which whoever leaves waits for answers, and for what they said to be told to them too."""
+
+MOST_ROOMS: Final = 1024
+"""As many as `Resume` carries cursors for."""
+
+MOST_OWED: Final = 16
+LONGEST_WAIT: Final = 3600.0
+GREETING_TIMEOUT: Final = 15.0
+"""Seconds in which the server must answer the hello; it has a password to verify, perhaps."""
 
 
 # -------------------------------------------------------------------- inputs
@@ -121,9 +143,10 @@ class Ask:
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """The user goes: posts under way are waited for, then it says good-bye."""
+    """The user goes: what waits is waited for, unless it is ``at_once``, then it says good-bye."""
 
     reason: str = ""
+    at_once: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,19 +198,25 @@ class Posted:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """The connection's state; ``retry_at`` is when the next attempt is made, by the clock of ``now``."""
+    """The connection's state; ``retry_at`` is when the next attempt is made, by the clock of ``now``.
+
+    ``end``, where the state is "ended": the user has left, the server would not have us or sent us away, or the connection
+    was lost and not found again. ``reason`` is for people.
+    """
 
     state: Literal["connecting", "online", "waiting", "ended"]
     name: str = ""
     retry_at: float | None = None
     reason: str = ""
+    end: Literal["left", "closed", "lost"] | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """The server did not do what was asked for."""
+    """The server did not do what was asked for: ``ask``, where it was something like that."""
 
     error: Error
+    ask: Ask | None = None
 
 
 Output: TypeAlias = Connect | Transmit | Disconnect | Told | Posted | Changed | Trouble
@@ -209,11 +238,29 @@ class _Room:
     at: int = 0  # the seq that ``members`` is true for
 
 
+def _within(seconds: float, least: float, most: float) -> float:
+    """What a server said, as a time that can be waited for: its infinities and NaNs are not."""
+    return min(seconds, most) if seconds >= least else least
+
+
+def _flaw(message: FromClient) -> str | None:
+    """Why a server must refuse ``message``; None where it need not."""
+    try:
+        msgspec.json.encode(message)
+        from_client(to_map(message))
+    except UnicodeEncodeError:
+        return "this holds what is no text"
+    except Refused as error:
+        return str(error)
+    return None
+
+
 class Client:
     """See the module's text.
 
     ``patience``: seconds without a connection, behind which it gives up (before the first welcome, one failed attempt is
-    enough); None for never. ``chance`` gives numbers from 0 to 1, and spreads the clients that lost one server.
+    enough); None for never. ``chance`` gives numbers from 0 to 1, and spreads the clients that lost one server. ``token`` is
+    what it is known again by where the first welcome gets lost: text that nobody can guess, or, without it, made here.
 
     The first thing that `handle` returns, whatever it is given, is `Connect`.
     """
@@ -226,6 +273,7 @@ class Client:
         password: str | None = None,
         patience: float | None = None,
         chance: Callable[[], float] = random.random,
+        token: str | None = None,
     ) -> None:
         self._wanted_name = name
         self._password = password
@@ -235,20 +283,28 @@ class Client:
         self._wanted = {key(room): room for room in rooms}
         self._rooms: dict[str, _Room] = {}
         self._asked: dict[int, Ask] = {}  # requests under way, by number
+        self._owed: list[Ask] = []  # questions to ask when there is a connection
+        self._renaming: str | None = None
+        self._limits: Limits | None = None
         self._posts: deque[_Waiting] = deque()
         self._under_way: _Waiting | None = None
         self._hold_until = 0.0  # the server said: not before
         self._count = 0
         self._n = 0
         self._session = ""
-        self._token: str | None = None
+        self._attempt = 0
+        self._token = token if token is not None else secrets.token_urlsafe(18)
         self._state: Literal["new", "connecting", "greeting", "online", "waiting", "ended"] = "new"
         self._retry_at: float | None = None
         self._delay = FIRST_DELAY
+        self._distrusted_until = float("-inf")
+        self._greeted = 0.0
         self._heartbeat = 20.0
         self._heard = 0.0
         self._pinged = False
         self._leaving: Leaving | None = None
+        self._good_bye_at: float | None = None
+        self._unseen: dict[str, int] = {}  # the seq of the last post that is stored, by its room
         self._now = 0.0
         self._out: list[Output] = []
 
@@ -296,7 +352,11 @@ class Client:
             return self._retry_at
         if self._state == "online":
             due = self._heard + (2 if self._pinged else 1) * self._heartbeat * 1.5
+            if self._good_bye_at is not None:
+                due = min(due, self._good_bye_at)
             return min(due, self._hold_until) if self._posts and self._under_way is None else due
+        if self._state == "greeting":
+            return self._greeted + GREETING_TIMEOUT
         return None
 
     # -------------------------------------------------------------- the one door
@@ -307,7 +367,9 @@ class Client:
         if self._state == "new":
             self._connect()
         if self._state == "ended":
-            pass
+            if isinstance(given, Say):
+                self._count += 1
+                self._out.append(Posted(self._count, "failed", given.text, "the conversation has ended"))
         elif isinstance(given, Received):
             if self._state in ("greeting", "online"):
                 self._received(given.message)
@@ -322,12 +384,16 @@ class Client:
             self._ask(given)
         elif isinstance(given, Leaving):
             self._leaving = given
-            if self._state == "waiting":
-                self._connect() if self._posts else self._end("left")
+            if given.at_once:
+                self._go()
+            elif self._state == "waiting":
+                self._connect() if self._posts else self._end("left", "left")
         elif self._state == "waiting" and self._retry_at is not None and self._now >= self._retry_at:
             self._connect()
         elif self._state == "online":
             self._beat()
+        elif self._state == "greeting" and self._now >= self._greeted + GREETING_TIMEOUT:
+            self._drop("the server does not answer")
         if self._state == "online":
             self._flush()
         out, self._out = self._out, []
@@ -341,27 +407,32 @@ class Client:
 
     def _greet(self) -> None:
         self._state = "greeting"
-        self._heard = self._now
+        self._heard = self._greeted = self._now
         self._pinged = False
-        resume = None
-        if self._token is not None:
-            cursors = {name: room.cursor for name, room in self._rooms.items() if room.cursor is not None}
-            resume = Resume(token=self._token, cursors=cursors)
+        cursors = {name: room.cursor for name, room in self._rooms.items() if room.cursor is not None}
+        self._attempt += 1
+        resume = Resume(token=self._token, cursors=cursors, attempt=self._attempt)
         hello = Hello(version=VERSION, name=self._wanted_name, resume=resume, password=self._password)
-        self._out.append(Transmit(hello))
+        if (flaw := _flaw(hello)) is not None:
+            self._refuse(flaw)
+            self._end(flaw, "closed")
+        else:
+            self._out.append(Transmit(hello))
 
     def _lost(self, reason: str, *, after: float = 0.0) -> None:
         if self._state == "waiting":
             return
         if self._leaving is not None and not self._posts:
-            self._end("left")
+            self._end("left", "left")
             return
         if self._patience is not None and (
             self._last_online is None or self._now - self._last_online >= self._patience
         ):
-            self._end(reason)
+            self._end(reason, "lost")
             return
         self._under_way = None
+        self._owed += [ask for ask in self._asked.values() if ask.what in ("who", "rooms", "history")]
+        del self._owed[MOST_OWED:]
         self._asked.clear()
         # Half of it by chance: those who lost the same server do not come back all at once.
         delay = max(after, self._delay * (0.5 + self._chance() / 2))
@@ -375,13 +446,21 @@ class Client:
         self._out.append(Disconnect(final=False))
         self._lost(reason)
 
-    def _end(self, reason: str) -> None:
+    def _distrust(self, reason: str) -> None:
+        self._distrusted_until = self._now + DISTRUST
+        self._drop(reason)
+
+    def _refuse(self, text: str, ask: Ask | None = None) -> None:
+        self._out.append(Trouble(Error(code="refused", text=text), ask))
+
+    def _end(self, reason: str, end: Literal["left", "closed", "lost"]) -> None:
         self._state = "ended"
         for waiting in self._posts:
-            self._out.append(Posted(waiting.number, "failed", waiting.post.text, reason))
+            why = "nobody waited for the answer" if end == "left" else reason
+            self._out.append(Posted(waiting.number, "failed", waiting.post.text, why))
         self._posts.clear()
         self._under_way = None
-        self._out += [Disconnect(final=True), Changed("ended", reason=reason)]
+        self._out += [Disconnect(final=True), Changed("ended", reason=reason, end=end)]
 
     def _beat(self) -> None:
         silence = self._now - self._heard
@@ -403,16 +482,19 @@ class Client:
             self._wanted[key(ask.argument)] = ask.argument
         elif ask.what == "leave":
             self._wanted.pop(key(ask.argument), None)
-        elif ask.what == "rename" and self._state != "online":
-            self._wanted_name = ask.argument
-            return
+        elif ask.what == "rename":
+            self._renaming = ask.argument
         if self._state == "online":
             self._request(ask)
+        elif ask.what in ("who", "rooms", "history"):
+            if len(self._owed) < MOST_OWED:
+                self._owed.append(ask)
+            else:
+                self._refuse("there is no connection", ask)
 
     def _request(self, ask: Ask) -> None:
         self._n += 1
         id_ = (self._session, self._n)
-        self._asked[self._n] = ask
         message: FromClient
         if ask.what == "join":
             known = self._rooms.get(ask.argument) or self._rooms.get(key(ask.argument))
@@ -427,25 +509,63 @@ class Client:
             message = History(id=id_, room=ask.argument, before=ask.before, limit=ask.limit)
         else:
             message = Rooms(id=id_)
+        if (flaw := _flaw(message)) is not None:
+            self._given_up(ask)
+            self._refuse(flaw, ask)
+            return
+        self._asked[self._n] = ask
         self._out.append(Transmit(message))
+
+    def _given_up(self, ask: Ask) -> None:
+        """``ask`` cannot be had: it is not to be asked for again."""
+        if ask.what == "join":
+            self._wanted.pop(key(ask.argument), None)
+        elif ask.what == "rename" and self._renaming == ask.argument:
+            self._renaming = None
 
     def _flush(self) -> None:
         """Send the next post, where none is under way; say good-bye behind the last one."""
-        if not self._posts:
-            if self._leaving is not None:
-                self._out.append(Transmit(Bye(reason=self._leaving.reason[:200])))
-                self._end("left")
-            return
-        if self._under_way is not None or self._now < self._hold_until:
-            return
-        waiting = self._under_way = self._posts[0]
-        if not waiting.n:
-            self._n += 1
-            waiting.n = self._n
-        post = waiting.post
-        self._out.append(
-            Transmit(Post(id=(self._session, waiting.n), text=post.text, room=post.room, to=post.to, kind=post.kind))
+        while self._posts and self._under_way is None and self._now >= self._hold_until:
+            waiting = self._posts[0]
+            n = waiting.n or self._n + 1
+            post = waiting.post
+            text = clean(post.text)
+            message = Post(id=(self._session, n), text=text, room=post.room, to=post.to, kind=post.kind)
+            # What was sent before may be stored, and only the server knows.
+            if not waiting.n and (why := self._unsayable(message)) is not None:
+                self._answered(waiting, "failed", why)
+                continue
+            self._n = max(self._n, n)
+            waiting.n = n
+            self._under_way = waiting
+            self._out.append(Transmit(message))
+        if not self._posts and self._leaving is not None and self._may_leave():
+            self._go()
+
+    def _go(self) -> None:
+        """Say good-bye, where there is somebody to say it to; posts that have no answer are told of as such."""
+        assert self._leaving is not None
+        if self._state == "online":
+            self._out.append(Transmit(Bye(reason=clean(self._leaving.reason)[:200])))
+        self._end("left", "left")
+
+    def _may_leave(self) -> bool:
+        """Whether all that was asked for is answered, and what was said has been told; or whether that takes too long."""
+        if self._good_bye_at is None:
+            self._good_bye_at = self._now + LAST_LOOK
+        told = all(
+            (known := self._rooms.get(room)) is None or (known.cursor or 0) >= seq for room, seq in self._unseen.items()
         )
+        return self._now >= self._good_bye_at or (told and not self._asked)
+
+    def _unsayable(self, post: Post) -> str | None:
+        """Why the server must refuse ``post``, or end the connection for it; None where it need not."""
+        limits = self._limits
+        if not post.text.strip():
+            return "there is nothing to say in it"
+        if limits is not None and (len(post.text.encode()) > limits.text or post.text.count("\n") >= limits.lines):
+            return f"{limits.text} bytes and {limits.lines} lines are the most"
+        return _flaw(post)
 
     # ---------------------------------------------------------------- the server
 
@@ -456,11 +576,19 @@ class Client:
             self._last_online = self._now
         try:
             told = from_server(message)
+            if told is not None:
+                self._take(told)
         except Refused as error:
-            self._drop(f"the server sent what is no message of the chat: {error}")
-            return
-        if told is not None:
-            self._take(told)
+            self._distrust(f"the server sent what is no message of the chat: {error}")
+
+    def _place(self, name: str) -> _Room:
+        """The room called ``name``, known from now on."""
+        room = self._rooms.get(name)
+        if room is None:
+            if len(self._rooms) >= MOST_ROOMS:
+                raise Refused("malformed", "nobody is in so many rooms")
+            room = self._rooms[name] = _Room()
+        return room
 
     def _take(self, told: FromServer) -> None:
         if isinstance(told, Ping):
@@ -472,15 +600,15 @@ class Client:
         elif isinstance(told, Welcome):
             self._welcomed(told)
         elif self._state != "online":
-            self._drop("the server did not welcome us first")
+            self._distrust("the server did not welcome us first")
         elif isinstance(told, Event):
             self._event(told)
         elif isinstance(told, Ok):
             self._done(told)
         elif isinstance(told, Reset):
-            self._rooms.setdefault(told.room, _Room()).cursor = told.seq
+            self._place(told.room).cursor = told.seq
         elif isinstance(told, Members):
-            room = self._rooms.setdefault(told.room, _Room())
+            room = self._place(told.room)
             room.members, room.at = set(told.names), told.at
             self._out.append(Told(told))
         elif isinstance(told, (Page, RoomList, Lag)):
@@ -494,10 +622,12 @@ class Client:
         self._session = told.session
         self._token = told.token
         self._wanted_name = told.name
-        self._heartbeat = told.heartbeat
+        self._limits = told.limits
+        self._heartbeat = _within(told.heartbeat, 1.0, LONGEST_WAIT)
         self._state = "online"
         self._last_online = self._now
-        self._delay = FIRST_DELAY
+        if self._now >= self._distrusted_until:
+            self._delay = FIRST_DELAY
         self._retry_at = None
         self._hold_until = self._now
         self._out.append(Changed("online", name=told.name))
@@ -512,6 +642,13 @@ class Client:
         for room in [room for room in self._rooms if not room.startswith("@") and room != ANNOUNCEMENTS]:
             if room not in entered and room not in self._wanted:
                 del self._rooms[room]
+        if self._renaming is not None and self._renaming != told.name:
+            self._request(Ask("rename", self._renaming))
+        else:
+            self._renaming = None
+        owed, self._owed = self._owed, []
+        for ask in owed:
+            self._request(ask)
 
     def _renumber(self) -> None:
         """Another session than before: ids of the old one mean nothing to the server any more.
@@ -533,15 +670,15 @@ class Client:
     def _closed(self, told: Close) -> None:
         self._out.append(Told(told))
         if told.reconnect is None:
-            self._end(told.text)
+            self._end(told.text, "closed")
         else:
             self._out.append(Disconnect(final=False))
-            self._lost(told.text, after=told.reconnect)
+            self._lost(told.text, after=_within(told.reconnect, 0.0, LONGEST_WAIT))
 
     def _event(self, event: Event) -> None:
-        room = self._rooms.setdefault(event.room, _Room())
+        room = self._place(event.room)
         if room.cursor is None or event.seq > room.cursor + 1:
-            self._drop("events are missing")
+            self._distrust("events are missing")
             return
         if event.seq <= room.cursor:
             return
@@ -564,39 +701,42 @@ class Client:
     def _done(self, told: Ok) -> None:
         waiting = self._under_way
         if waiting is not None and told.id == (self._session, waiting.n):
+            if told.room is not None and told.seq is not None:
+                self._unseen[told.room] = told.seq
             self._answered(waiting, "stored")
             return
         ask = self._asked.pop(told.id[1], None)
         if ask is None:
             return
         if ask.what == "join" and told.room is not None:
-            room = self._rooms.setdefault(told.room, _Room())
+            room = self._place(told.room)
             if room.cursor is None:
                 room.cursor = told.seq
         elif ask.what == "leave" and told.room is not None:
             self._rooms.pop(told.room, None)
         elif ask.what == "rename":
             self._wanted_name = ask.argument
+            self._given_up(ask)  # for it is done
             self._out.append(Changed("online", name=ask.argument))
 
     def _refused(self, error: Error) -> None:
         if self._state != "online":
             # The name is taken, or the password is wrong: only the user can know better.
             self._out.append(Trouble(error))
-            self._end(error.text)
+            self._end(error.text, "closed")
             return
         waiting = self._under_way
         if waiting is not None and error.id == (self._session, waiting.n):
             if error.retry_after is not None:
                 self._under_way = None
-                self._hold_until = self._now + error.retry_after
+                self._hold_until = self._now + _within(error.retry_after, 0.05, LONGEST_WAIT)
             else:
                 self._answered(waiting, "failed", error.text)
             return
         asked = self._asked.pop(error.id[1], None) if error.id is not None else None
-        if asked is not None and asked.what == "join" and error.retry_after is None:
-            self._wanted.pop(key(asked.argument), None)
-        self._out.append(Trouble(error))
+        if asked is not None and error.retry_after is None:
+            self._given_up(asked)
+        self._out.append(Trouble(error, asked))
 
     def _answered(self, waiting: _Waiting, state: Literal["stored", "failed"], why: str = "") -> None:
         self._under_way = None

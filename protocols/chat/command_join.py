@@ -13,6 +13,7 @@ from framing import Wire
 from framing.cli.parameters import client_tls, read_address, read_wire, tls_client_option
 from protocols.chat.client import Client
 from protocols.chat.conversation import Conversation
+from protocols.chat.wires import check_wire
 
 if TYPE_CHECKING:
     from framing.drivers.address import Address
@@ -45,14 +46,19 @@ def join(
 ) -> int:
     """Join the chat at URL: tcp://host:port, tls://host:port or unix:/path.
 
-    In a pipe each line of standard input is said, and its end ends the conversation. The exit status is 0 when it ended as
-    it should, and 1 when something was not said, or the server would not have us.
+    In a pipe each line of standard input is said, and its end ends the conversation. The exit status is 0 when all was said,
+    1 when something was not, 3 when the server would not have us or has sent us away, 4 when there was no connection any
+    more, and 130 behind Ctrl-C.
     """
+    try:
+        check_wire(wire)
+    except ValueError as error:
+        raise click.UsageError(f"--wire {error}") from None
     address, context = client_tls(address, tls_ca)
     secret = os.environ.get("FRAMING_CHAT_PASSWORD")
     if password and secret is None:
         secret = click.prompt("Password", hide_input=True, err=True)
-    plain = plain or not (sys.stdin.isatty() and sys.stdout.isatty())
+    plain = plain or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb"
     client = Client(name, (room,), password=secret, patience=PATIENCE if plain else None)
     conversation = Conversation(address, client, wire=wire, ssl_context=context)
     if plain:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 import threading
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from framing import CBOR, JSON, MessagePack, Wire
+from framing import Wire
 from framing.cli.parameters import read_address, read_wire, server_tls, tls_server_options
 from framing.drivers import aio, blocking, selector
 from protocols.chat.host import Host
 from protocols.chat.hub import Hub, Options
+from protocols.chat.log import LogError
 from protocols.chat.passwords import PasswordFileError, Passwords
-from protocols.chat.sqlite_log import LogError, SQLiteLog
+from protocols.chat.sqlite_log import SQLiteLog
 from protocols.chat.text import TEXT_WIRE, TextService
+from protocols.chat.wires import check_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +36,8 @@ __all__ = ["serve"]
 SERVERS: dict[str, Any] = {"selector": selector.Server, "threads": blocking.Server, "asyncio": aio.StandaloneServer}
 
 MAX_FRAME = 1 << 16
+"""Bytes of a frame: no message that a client has reason to send is larger, and no answer either, but the names of a crowd."""
+
 HALF_A_LINE = 300.0
 """Seconds in which a line that was begun on the text port must be finished: people type."""
 
@@ -85,37 +91,44 @@ def serve(
     unicode_names: bool,
     verbose: bool,
 ) -> int:
-    """Serve until QUIT or SIGTERM (exit status 0), or Ctrl-C (130). A line typed here is announced to everybody."""
+    """Serve until QUIT or SIGTERM (exit status 0), or Ctrl-C (130; a second one does not wait for those who read slowly).
+
+    A line typed here is announced to everybody.
+    """
     logging.basicConfig(
         stream=sys.stderr,
         format="%(asctime)s %(levelname)s %(message)s",
         level=logging.INFO if verbose else logging.WARNING,
     )
-    if not isinstance(wire.codec, (MessagePack, JSON, CBOR)):
-        raise click.UsageError(
-            f"--wire {wire}: the chat's messages are maps; take a codec for them, as u32+msgpack has"
-        )
+    try:
+        check_wire(wire)
+    except ValueError as error:
+        raise click.UsageError(f"--wire {error}") from error
+    read_with = _bounded(wire)
     listen, context = server_tls(listen, tls_cert, tls_key)
-    verify = _verifier(password_file, listen, text_listen)
+    for option, address in (("--listen", listen), ("--text-listen", text_listen)):
+        if address is not None and address.scheme == "udp":
+            raise click.UsageError(f"{option} {address}: the chat needs streams; write tcp://, tls:// or unix:")
+    if text_listen is not None and text_listen.scheme == "tls" and context is None:
+        raise click.UsageError(f"--text-listen {text_listen} needs a certificate; give --tls-cert FILE")
+    verify = _verifier(password_file, listen, text_listen, unicode_names=unicode_names)
     with ExitStack() as stack:
         try:
             log = stack.enter_context(SQLiteLog(db))
             hub = Hub(log, Options(passwords=verify is not None, unicode_names=unicode_names, max_frame=MAX_FRAME))
         except LogError as error:
             raise click.ClickException(f"--db: {error}") from error
-        return _serve(stack, hub, verify, driver, _bounded(wire), listen, context, text_listen)
+        return _serve(stack, hub, verify, driver, (wire, read_with), listen, context, text_listen)
 
 
 def _bounded(wire: Wire[Any]) -> Wire[Any]:
-    """``wire`` with frames no larger than the chat's messages."""
-    from dataclasses import replace  # noqa: PLC0415 # for this one line
-
+    """``wire`` as the server reads it: with frames no larger than what a client has reason to send."""
     framer: Any = wire.framer
-    return replace(wire, framer=replace(framer, max_frame=MAX_FRAME))
+    return replace(wire, framer=replace(framer, max_frame=min(framer.max_frame, MAX_FRAME)))
 
 
 def _verifier(
-    password_file: str | None, listen: Address, text_listen: Address | None
+    password_file: str | None, listen: Address, text_listen: Address | None, *, unicode_names: bool
 ) -> Callable[[str, str], bool] | None:
     if password_file is None:
         return None
@@ -124,8 +137,10 @@ def _verifier(
     if text_listen is not None:
         raise click.UsageError("--password-file: the text port asks for no passwords; leave out --text-listen")
     try:
-        return Passwords(password_file).verify
-    except (OSError, PasswordFileError) as error:
+        return Passwords(password_file, allow_unicode=unicode_names).verify
+    except OSError as error:
+        raise click.ClickException(f"--password-file: {password_file}: {error.strerror or error}") from error
+    except PasswordFileError as error:
         raise click.ClickException(f"--password-file: {error}") from error
 
 
@@ -134,11 +149,12 @@ def _serve(
     hub: Hub,
     verify: Callable[[str, str], bool] | None,
     driver: str,
-    wire: Wire[Any],
+    wires: tuple[Wire[Any], Wire[Any]],
     listen: Address,
     context: Any,
     text_listen: Address | None,
 ) -> int:
+    wire, read_with = wires
     servers: list[Any] = []
 
     def stop_servers() -> None:
@@ -147,15 +163,14 @@ def _serve(
 
     host = Host(hub, verify=verify, on_end=stop_servers)
     make = SERVERS[driver]
-    main = stack.enter_context(make(listen, wire, host.service(wire), ssl_context=context))
+    main = stack.enter_context(make(listen, read_with, host.service(wire), ssl_context=context))
     servers.append(main)
-    click.echo(f"chat at {main.address}, wire {wire}")
     if text_listen is not None:
         text = stack.enter_context(TextService(host))
-        port = stack.enter_context(make(text_listen, TEXT_WIRE, text, frame_timeout=HALF_A_LINE))
-        servers.append(port)
-        click.echo(f"text at {port.address}")
-    sys.stdout.flush()
+        # There is no other way to find out that one of them has gone without a word.
+        options = {"keep_alive": True, "frame_timeout": HALF_A_LINE}
+        secure = context if text_listen.scheme == "tls" else None
+        servers.append(stack.enter_context(make(text_listen, TEXT_WIRE, text, ssl_context=secure, **options)))
     caught: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_stop, host, caught))
@@ -163,6 +178,11 @@ def _serve(
     threads = [threading.Thread(target=server.run, name="framing chat text port") for server in servers[1:]]
     for thread in threads:
         thread.start()
+    # Not before: whoever reads this may send a signal.
+    click.echo(f"chat at {main.address}, wire {wire}")
+    if text_listen is not None:
+        click.echo(f"text at {servers[1].address}")
+    sys.stdout.flush()
     threading.Thread(target=_console, args=(host,), name="framing chat console", daemon=True).start()
     try:
         main.run()
@@ -178,17 +198,36 @@ def _serve(
 
 
 def _stop(host: Host, caught: list[int], signum: int, frame: FrameType | None) -> None:  # noqa: ARG001 # a handler's shape
+    if signal.SIGINT in caught and signum == signal.SIGINT:
+        # Nothing is raised: it would come up anywhere. What was acknowledged is stored, whatever is interrupted.
+        os._exit(128 + signum)
     caught.append(signum)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     host.stop()
 
 
 def _console(host: Host) -> None:
     """What is typed at the server: announcements, and QUIT."""
-    for line in sys.stdin:
-        text = line.strip()
-        if text in ("QUIT", "/quit"):
-            host.stop(reconnect=None)
-            return
-        if text:
-            host.announce(text)
+    # Not through sys.stdin: who waits in there holds its lock, and the interpreter cannot end without it.
+    if sys.stdin is None:
+        return  # it was closed before this was started
+    try:
+        with open(os.dup(sys.stdin.fileno()), "rb", buffering=0) as console:  # noqa: PTH123 # a descriptor has no path
+            held = b""
+            while chunk := console.read(1 << 12):
+                *lines, held = (held + chunk).split(b"\n")
+                if not all(_typed(host, line) for line in lines):
+                    return
+            _typed(host, held)
+    except OSError:
+        return  # there is none
+
+
+def _typed(host: Host, line: bytes) -> bool:
+    """Do what a line says; False where nothing more will be."""
+    text = line.decode("utf-8", "replace").strip()
+    if text in ("QUIT", "/quit"):
+        host.stop(reconnect=None)
+        return False
+    if text:
+        host.announce(text)
+    return True

@@ -1,28 +1,31 @@
 """A conversation: a client, run on asyncio. What a bot, the terminal and the plain client are made of.
 
     async with Conversation("tcp://127.0.0.1:9009", Client("bot", ("lobby",))) as chat:
-        async for event in chat.events():
+        async for event in chat.events(history=False):
             if event.kind == "say" and event.text == "!time":
                 chat.say(time.ctime(), room=event.room)
 
 It connects by itself, comes back by itself, and ends when the server says so for good, or behind `leave`. What is said is sent
 in its order; `outputs` tells all that the client tells, `events` only what happens in the rooms.
+
+Memory is bounded: whoever takes the outputs more slowly than they come is a slow reader to the server too, which pages; of
+outputs that nobody has asked for yet, the last are kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-from framing import FramingError, MessagePack, Wire
+from framing import FramingError, Wire
 from framing.drivers import aio
-from framing.framers import LengthPrefixed
 from protocols.chat import client as person
-from protocols.chat.messages import Event, FromClient, to_map
+from protocols.chat.messages import Event, FromClient, Members, to_map
+from protocols.chat.wires import DEFAULT_WIRE
 
 if TYPE_CHECKING:
     import ssl
@@ -31,10 +34,11 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_WIRE", "Conversation"]
 
-DEFAULT_WIRE: Final[Wire[Any]] = Wire(LengthPrefixed(4), MessagePack())
-
 CONNECT_TIMEOUT: Final = 10.0
 LEAVE_TIMEOUT: Final = 5.0
+
+MOST_OUTPUTS: Final = 1000
+"""How many outputs may wait to be taken, before nothing more is read from the server."""
 
 
 class Conversation:
@@ -53,7 +57,11 @@ class Conversation:
         self._wire = wire
         self._ssl_context = ssl_context
         self._inputs: asyncio.Queue[tuple[int, person.Input]] = asyncio.Queue()
-        self._outputs: asyncio.Queue[person.Output | None] = asyncio.Queue()
+        self._outputs: deque[person.Output] = deque()
+        self._told = asyncio.Event()  # there are outputs, or it is over
+        self._room = asyncio.Event()  # there is room for more outputs
+        self._listening = False
+        self._over = False
         self._attempt = 0  # which connection is meant; what comes from an earlier one is not listened to
         self._sending: asyncio.Queue[FromClient | None] = asyncio.Queue()
         self._links: set[asyncio.Task[None]] = set()
@@ -67,10 +75,11 @@ class Conversation:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is None:
-            self.leave()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LEAVE_TIMEOUT):
-                    await self.wait()
+            await self.end()
+        else:
+            await self._cut()
+
+    async def _cut(self) -> None:
         assert self._task is not None
         tasks = [self._task, *self._links]
         for task in tasks:
@@ -93,6 +102,17 @@ class Conversation:
         """End it, behind what was said."""
         self.put(person.Leaving(reason))
 
+    async def end(self, timeout: float = LEAVE_TIMEOUT, *, at_once: bool = False) -> None:  # noqa: ASYNC109 # what it bounds is not an error
+        """Leave, ``at_once`` or behind what was said; wait for it, ``timeout`` seconds at most, then cut the connection."""
+        assert self._task is not None
+        self.put(person.Leaving(at_once=at_once))
+        try:
+            await asyncio.wait([self._task], timeout=timeout)
+        finally:
+            await self._cut()
+        if not self._task.cancelled():
+            self._task.result()
+
     def put(self, given: person.Input) -> None:
         """Give the client an input."""
         self._inputs.put_nowait((self._attempt, given))
@@ -101,17 +121,30 @@ class Conversation:
         """Wait for the end."""
         assert self._task is not None
         await asyncio.wait([self._task])
+        self._task.result()
 
     async def outputs(self) -> AsyncIterator[person.Output]:
         """All that the client tells, up to its end."""
-        while (output := await self._outputs.get()) is not None:
-            yield output
+        self._listening = True
+        while True:
+            while self._outputs:
+                output = self._outputs.popleft()
+                self._room.set()
+                yield output
+            if self._over:
+                break
+            self._told.clear()
+            await self._told.wait()
 
-    async def events(self) -> AsyncIterator[Event]:
-        """What happens in the rooms, up to the end."""
+    async def events(self, *, history: bool = True) -> AsyncIterator[Event]:
+        """What happens in the rooms, up to the end; without ``history``, not what had happened before it joined."""
+        heads: dict[str, int] = {}
         async for output in self.outputs():
-            if isinstance(output, person.Told) and isinstance(output.message, Event):
-                yield output.message
+            told = output.message if isinstance(output, person.Told) else None
+            if isinstance(told, Members):
+                heads.setdefault(told.room, told.at)  # the first one answers the join
+            elif isinstance(told, Event) and (history or told.seq > heads.get(told.room, 0)):
+                yield told
 
     # ------------------------------------------------------------------- running
 
@@ -130,10 +163,14 @@ class Conversation:
                 of_link = isinstance(given, (person.Connected, person.Received, person.Lost))
                 if not of_link or attempt == self._attempt:
                     self._step(given)
+            while not self._inputs.empty():  # for each that is said is told what became of it
+                _, given = self._inputs.get_nowait()
+                self._step(given)
             if self._links:  # the last words are on their way
                 await asyncio.wait(self._links, timeout=LEAVE_TIMEOUT)
         finally:
-            self._outputs.put_nowait(None)
+            self._over = True
+            self._told.set()
 
     def _step(self, given: person.Input) -> None:
         for output in self.client.handle(given, time.monotonic()):
@@ -149,15 +186,17 @@ class Conversation:
                 self._attempt += 1
                 self._sending.put_nowait(None)
             else:
-                self._outputs.put_nowait(output)
+                self._outputs.append(output)
+                if not self._listening and len(self._outputs) > MOST_OUTPUTS:
+                    self._outputs.popleft()
+                self._told.set()
 
     async def _link(self, attempt: int, sending: asyncio.Queue[FromClient | None]) -> None:
         """One connection, from its making to its end."""
         reason = "the server has closed the connection"
         try:
-            async with asyncio.timeout(CONNECT_TIMEOUT):
-                connection = await aio.connect(self._address, self._wire, ssl_context=self._ssl_context)
-            async with connection:
+            connecting = aio.connect(self._address, self._wire, timeout=CONNECT_TIMEOUT, ssl_context=self._ssl_context)
+            async with connecting as connection:
                 self._inputs.put_nowait((attempt, person.Connected()))
                 receiving = asyncio.create_task(self._receive(attempt, connection))
                 writing = asyncio.create_task(self._write(connection, sending))
@@ -169,8 +208,6 @@ class Conversation:
                     receiving.cancel()
                     writing.cancel()
                     await asyncio.gather(receiving, writing, return_exceptions=True)
-        except TimeoutError:
-            reason = f"no connection in {CONNECT_TIMEOUT:g} s"
         except (FramingError, OSError) as error:
             reason = str(error)
         self._inputs.put_nowait((attempt, person.Lost(reason)))
@@ -178,8 +215,10 @@ class Conversation:
     async def _receive(self, attempt: int, connection: aio.Connection[Any]) -> None:
         async for message in connection:
             self._inputs.put_nowait((attempt, person.Received(message)))
+            while self._listening and len(self._outputs) > MOST_OUTPUTS and attempt == self._attempt:
+                self._room.clear()
+                await self._room.wait()
 
     async def _write(self, connection: aio.Connection[Any], sending: asyncio.Queue[FromClient | None]) -> None:
         while (message := await sending.get()) is not None:
             await connection.send(to_map(message))
-        connection.close_sending()

@@ -9,7 +9,8 @@ it as one batch (one commit), and sends. So a disk that is slow for a moment sto
 the more posts share a commit. A connection that fills the queue alone is closed.
 
 If the log fails, the host ends: `error` has the reason, `on_end` is called, and connections are closed without a word, as in
-a crash; their clients come back, to a server whose log works again.
+a crash; their clients come back, to a server whose log works again. A connection that cannot be told something, for its wire
+does not carry it, is closed alone.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ from protocols.chat.hub import (
     Verified,
     Verify,
 )
+from protocols.chat.log import LogError
 from protocols.chat.messages import FromServer, to_map
 
 __all__ = ["ChatService", "Host", "Line"]
@@ -99,6 +101,7 @@ class Host:
         self._lines: set[Line] = set()
         self._lock = threading.Lock()
         self._slow: set[Any] = set()
+        self._ended = False
         self._checks = ThreadPoolExecutor(2, "framing chat password") if verify is not None else None
         self._thread = threading.Thread(target=self._run, name="framing chat hub", daemon=True)
         self.error: Exception | None = None
@@ -137,7 +140,10 @@ class Host:
     def opened(self, line: Line, *, private: bool) -> None:
         """``line`` has been made."""
         with self._lock:
+            late = self._ended
             self._lines.add(line)
+        if late:
+            line.close()
         self._inputs.put(Opened(line, private))
 
     def received(self, line: Line, message: Any) -> None:
@@ -165,12 +171,17 @@ class Host:
                 self._turn(self._gather())
         except Exception as error:
             self.error = error
-            logger.exception("the chat ends, for its log does not work")
+            if isinstance(error, LogError):
+                logger.error("the chat ends, for its log does not work: %s", error)  # noqa: TRY400 # the text says it all
+            else:
+                logger.exception("the chat ends")
+        finally:
             with self._lock:
+                self._ended = True
                 lines = list(self._lines)
+            # Those that it said good-bye to are closing already; there may be others.
             for line in lines:
                 line.close()
-        finally:
             if self._on_end is not None:
                 self._on_end()
 
@@ -218,7 +229,7 @@ class Host:
         if isinstance(output, Send):
             encoded: dict[Any, bytes] = {}
             for line in output.connections:
-                line.tell(output.message, encoded)  # type: ignore[attr-defined] # connections are lines here
+                self._tell(line, output.message, encoded)
             told.update(output.connections)
         elif isinstance(output, Shut):
             told.discard(output.connection)
@@ -226,6 +237,14 @@ class Host:
             output.connection.close()  # type: ignore[attr-defined] # as above
         else:
             self._check(output)
+
+    @staticmethod
+    def _tell(line: Any, message: FromServer, encoded: dict[Any, Any]) -> None:
+        try:
+            line.tell(message, encoded)
+        except Exception:
+            logger.exception("%r cannot be told a message, and is closed", line)
+            line.close()
 
     def _check(self, asked: Verify) -> None:
         assert self._checks is not None
@@ -270,7 +289,10 @@ class _PeerLine:
 
 
 class ChatService:
-    """The chat, as a service of any server driver whose wire is ``wire``; its codec carries maps."""
+    """The chat, as a service of any server driver that speaks ``wire``; its codec carries maps.
+
+    The server itself may hold what it reads against a lower ``max_frame``.
+    """
 
     def __init__(self, host: Host, wire: Wire[Any]) -> None:
         self._host = host

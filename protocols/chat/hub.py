@@ -55,13 +55,14 @@ from protocols.chat.messages import (
     Refused,
     Rename,
     Reset,
+    Resume,
     RoomList,
     Rooms,
     Welcome,
     Who,
     from_client,
 )
-from protocols.chat.safety import bad_name, clean, clean_line, key, suggest
+from protocols.chat.safety import bad_name, clean, clean_line, key, look_alike, suggest
 
 __all__ = [
     "Announced",
@@ -84,7 +85,16 @@ __all__ = [
 PAGE_BYTES: Final = 1 << 16
 """How much of the log one connection is given at a time; then it is looked at whether it takes it."""
 
+REPLY_BYTES: Final = 48 << 10
+"""How large an answer grows with what is asked for: it fits into a frame of 64 KiB, however its codec writes it."""
+
+EVENT_BYTES: Final = 200
+"""Bytes of an event besides its texts, at most."""
+
 HELLO_BYTES: Final = 1 << 12
+LEAST_TOKEN: Final = 16
+"""Characters that a client's own token must have: shorter ones might be guessed."""
+
 RECENT: Final = 64
 PATIENCE: Final = 50
 """How many refused messages a connection may send in a row before it is closed."""
@@ -190,7 +200,10 @@ Output: TypeAlias = Send | Shut | Verify
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """What the hub allows. Times are seconds, sizes bytes; bursts and rates are posts, and requests of other kinds."""
+    """What the hub allows. Times are seconds, sizes bytes; bursts and rates are posts, and requests of other kinds.
+
+    ``max_rooms`` is of open rooms that somebody is in, ``max_members`` of people in one of them.
+    """
 
     max_text: int = 8 << 10
     max_lines: int = 100
@@ -201,6 +214,8 @@ class Options:
     max_frame: int = 1 << 16
     max_rooms: int = 10_000
     max_rooms_each: int = 32
+    max_private_each: int = 256
+    max_members: int = 5_000
     max_sessions: int = 100_000
     history: int = 50
     heartbeat: float = 20.0
@@ -244,8 +259,9 @@ class _Connection:
     hello: Hello | None = None  # while its password is being verified
     behind: dict[str, int] = field(default_factory=dict[str, int])
     blocked: float | None = None
-    pinged: int = 0
+    pinged: float | None = None  # since when an answer is waited for
     refused: int = 0
+    early: int = 0  # bytes that it sent before it was let in
     closing: bool = False
 
 
@@ -264,6 +280,7 @@ class _Session:
     named: bool = True  # whether the name is still theirs: it is free again behind the time of grace
     lost: float = 0.0
     seen: int = 0
+    attempt: int = 0  # of its connection: those with a lower one are over, for their client
     recent: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
 
 
@@ -298,7 +315,9 @@ class Hub:
         make_token: Callable[[int], str] = secrets.token_urlsafe,
     ) -> None:
         self._log = log
-        self._options = options or Options()
+        self._options = options = options or Options()
+        times = (options.heartbeat, options.hello_timeout, options.grace, options.slow_reader_timeout)
+        self._look_every = min(1.0, min(times) / 4)
         self._make_token = make_token
         self._now = 0.0
         self._time = 0
@@ -309,17 +328,18 @@ class Hub:
         self._sessions: dict[str, _Session] = {}
         self._names: dict[str, _Session] = {}
         self._tokens: dict[str, _Session] = {}
-        self._lost: dict[str, _Session] = {}  # those without a connection, the longest first
-        self._rooms: dict[str, _Room] = {}
+        self._lost: dict[str, _Session] = {}  # those in their time of grace, the longest first
+        self._absent: dict[str, _Session] = {}  # those behind it, who have left and may come back
+        self._rooms: dict[str, _Room] = {}  # those that somebody is in
+        self._left: set[str] = set()  # those that somebody has left
+        self._open = 0  # how many of them are not private
         self._paged: dict[Hashable, _Connection] = {}  # those that are behind, and take what they are given
         self._out: list[Output] = []
         self._staged: list[Event] = []
         self._changed: dict[str, _Session] = {}
         self._gone: set[str] = set()
         self._begun = False
-        for name, head in log.rooms().items():
-            self._rooms[name] = _Room(name, head, private=name.startswith("@"))
-        self._rooms.setdefault(ANNOUNCEMENTS, _Room(ANNOUNCEMENTS))
+        self._room(ANNOUNCEMENTS)
 
     # ------------------------------------------------------------ what it shows
 
@@ -335,9 +355,9 @@ class Hub:
             return None
         if any(connection.blocked is None for connection in self._paged.values()):
             return self._now
-        if not self._connections and not self._lost:
-            return None
-        return self._swept + 1.0
+        if self._connections or self._lost:
+            return self._swept + self._look_every
+        return self._swept + 60.0 if self._absent else None
 
     def members(self, room: str) -> list[str]:
         """Who is in ``room``, sorted."""
@@ -349,6 +369,17 @@ class Hub:
         """The open rooms, and how many are in each."""
         return {room.name: len(room.members) for room in self._rooms.values() if room.members and not room.private}
 
+    def _fullest(self) -> dict[str, int]:
+        """The open rooms, as many as one answer holds: those with the most people."""
+        fullest: dict[str, int] = {}
+        left = REPLY_BYTES
+        for name, count in sorted(self.rooms.items(), key=lambda room: (-room[1], room[0])):
+            left -= len(name.encode()) + 16
+            if left < 0:
+                break
+            fullest[name] = count
+        return fullest
+
     @property
     def held(self) -> dict[str, int]:
         """How much is kept in memory, in numbers of things: for those who watch it."""
@@ -357,7 +388,7 @@ class Hub:
             "sessions": len(self._sessions),
             "names": len(self._names),
             "tokens": len(self._tokens),
-            "lost": len(self._lost),
+            "lost": len(self._lost) + len(self._absent),
             "rooms": len(self._rooms),
             "live": sum(len(room.live) for room in self._rooms.values()),
             "behind": sum(len(connection.behind) for connection in self._connections.values()),
@@ -379,6 +410,8 @@ class Hub:
         if self._staged or self._changed or self._gone:
             self._log.append(self._staged, [self._record(each) for each in self._changed.values()], self._gone)
             self._staged, self._changed, self._gone = [], {}, set()
+        # Not before: a room that is entered again goes on behind what the log has of it.
+        self._drop_empty()
         # Behind the commit, so that the log has all that is read from it.
         for connection in list(self._paged.values()):
             if connection.blocked is None:
@@ -388,7 +421,8 @@ class Hub:
 
     def _take(self, given: Input) -> None:
         if isinstance(given, Announced):
-            text = clean(given.text)
+            # Longer ones would fit into nobody's frame.
+            text = clean(given.text).encode()[: self._options.max_text].decode(errors="ignore")
             if text and not self._stopped:
                 self._publish(self._rooms[ANNOUNCEMENTS], "announce", ANNOUNCEMENTS, text)
         elif isinstance(given, Stopped):
@@ -415,7 +449,7 @@ class Hub:
     def _begin(self) -> None:
         """Take up the sessions of before: their connections are lost, and their time of grace begins now."""
         self._begun = True
-        for record in self._log.sessions():
+        for record in sorted(self._log.sessions(), key=lambda record: record.seen):
             session = _Session(record.id, record.name, *self._buckets(), record.tokens, seen=record.seen)
             session.rooms = set(record.rooms)
             for digest in record.tokens:
@@ -425,15 +459,32 @@ class Hub:
             if session.named:
                 self._names[key(record.name)] = session
             for name in record.rooms:
-                self._rooms.setdefault(name, _Room(name)).members[record.id] = session
+                self._room(name).members[record.id] = session
             session.lost = self._now
-            self._lost[record.id] = session
-        for room in self._rooms.values():
-            if room.private:
-                for id_ in room.name[1:].split("+"):
+            (self._lost if session.named or session.rooms else self._absent)[record.id] = session
+        for name in self._log.rooms():
+            if name.startswith("@"):
+                for id_ in name[1:].split("+"):
                     if id_ in self._sessions:
-                        room.members[id_] = self._sessions[id_]
-                        self._sessions[id_].private.add(room.name)
+                        self._room(name).members[id_] = self._sessions[id_]
+                        self._sessions[id_].private.add(name)
+
+    def _room(self, name: str) -> _Room:
+        """The room ``name``; it need not be known yet."""
+        room = self._rooms.get(name)
+        if room is None:
+            room = self._rooms[name] = _Room(name, self._log.head(name), private=name.startswith("@"))
+            self._open += not room.private
+        return room
+
+    def _drop_empty(self) -> None:
+        """Forget the rooms that everybody has left: the log has what is to be known of them."""
+        for name in self._left:
+            room = self._rooms.get(name)
+            if room is not None and not room.members:
+                del self._rooms[name]
+                self._open -= not room.private
+        self._left.clear()
 
     def _buckets(self) -> tuple[_Bucket, _Bucket]:
         options = self._options
@@ -524,7 +575,7 @@ class Hub:
                 for event in self._log.read(name, told, 100):
                     self._reply(connection, event)
                     told = event.seq
-                    left -= len(event.text) * 4 + 100
+                    left -= _event_size(event)
                     if left <= 0:
                         break
             if told == room.head:
@@ -538,8 +589,8 @@ class Hub:
     # ------------------------------------------------------------------ deadlines
 
     def _sweep(self) -> None:
-        """What time alone brings about: once a second is often enough."""
-        if self._now < self._swept + 1.0:
+        """What time alone brings about."""
+        if self._now < self._swept + self._look_every:
             return
         self._swept = self._now
         options = self._options
@@ -550,35 +601,31 @@ class Hub:
             elif connection.blocked is not None and self._now - connection.blocked >= options.slow_reader_timeout:
                 text = f"you have read nothing for {options.slow_reader_timeout:g} s"
                 self._close(connection, "slow", text, 1.0)
-            elif self._now - connection.heard >= 2 * options.heartbeat:
-                self._close(connection, "silent", "you have not answered", 1.0)
-            elif not connection.pinged and self._now - connection.heard >= options.heartbeat:
-                connection.pinged = 1
+            elif connection.pinged is not None:
+                # Not by how long it was silent: a hub that stood still itself has heard nobody.
+                if self._now - connection.pinged >= options.heartbeat:
+                    self._close(connection, "silent", "you have not answered", 1.0)
+            elif self._now - connection.heard >= options.heartbeat:
+                connection.pinged = self._now
                 self._reply(connection, Ping(n=int(self._now)))
         while self._lost:
             session = next(iter(self._lost.values()))
-            if session.rooms or session.named:
-                if self._now - session.lost < options.grace:
-                    break
-                self._leave_all(session, "connection lost")
-                # It waits on, behind those that still have their time of grace.
-                del self._lost[session.id]
-                self._lost[session.id] = session
-                continue
-            break
+            if self._now - session.lost < options.grace:
+                break
+            self._leave_all(session, "connection lost")
         self._forget()
 
     def _forget(self) -> None:
         """Sessions that nobody came back for."""
         oldest = self._time - int(self._options.session_lifetime * 1000)
         crowd = len(self._sessions) - self._options.max_sessions
-        for session in list(self._lost.values()) if crowd > 0 or self._stale(oldest) else ():
-            if not session.rooms and not session.named and (crowd > 0 or session.seen < oldest):
-                self._end_session(session)
-                crowd -= 1
-
-    def _stale(self, oldest: int) -> bool:
-        return any(session.seen < oldest for session in self._lost.values() if not session.named)
+        forgotten: list[_Session] = []
+        for session in self._absent.values():
+            if len(forgotten) >= crowd and session.seen >= oldest:
+                break  # those behind it were seen later
+            forgotten.append(session)
+        for session in forgotten:
+            self._end_session(session)
 
     def _stop(self, reconnect: float | None) -> None:
         if self._stopped:
@@ -591,11 +638,13 @@ class Hub:
 
     def _received(self, connection: _Connection, message: Any) -> None:
         connection.heard = self._now
-        connection.pinged = 0
+        connection.pinged = None
         session = connection.session
-        if session is None and _size(message) > HELLO_BYTES:
-            self._close(connection, "too-long", f"before the hello is answered, {HELLO_BYTES} bytes are the most")
-            return
+        if session is None and not self._known(message):
+            connection.early += _size(message)
+            if connection.early > HELLO_BYTES:
+                self._close(connection, "too-long", f"before the hello is answered, {HELLO_BYTES} bytes are the most")
+                return
         try:
             asked = from_client(message)
         except Refused as error:
@@ -619,6 +668,12 @@ class Hub:
         else:
             self._asked(connection, session, asked)
 
+    def _known(self, message: Any) -> bool:
+        """Whether it is the hello of somebody who comes back: the cursors of many rooms may be long."""
+        resume: Any = message.get("resume") if isinstance(message, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # of whatever
+        token: Any = resume.get("token") if isinstance(resume, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # as above
+        return isinstance(token, str) and len(token) <= 64 and _digest(token) in self._tokens
+
     def _asked(
         self,
         connection: _Connection,
@@ -641,7 +696,7 @@ class Hub:
             elif isinstance(asked, Who):
                 self._who(connection, session, asked)
             else:
-                self._reply(connection, RoomList(id=asked.id, rooms=self.rooms))
+                self._reply(connection, RoomList(id=asked.id, rooms=self._fullest()))
 
     def _refuse(self, connection: _Connection, error: Error) -> None:
         connection.refused += 1
@@ -672,12 +727,18 @@ class Hub:
             text = f"this server speaks version {VERSION}, not {asked.version}"
             self._close(connection, "version", text)
             return
-        if asked.resume is not None and (session := self._tokens.get(_digest(asked.resume.token))) is not None:
-            self._resume(connection, session, asked)
-        elif self._options.passwords:
-            self._verify(connection, asked)
-        else:
-            self._begin_session(connection, asked)
+        if not self._resumed(connection, asked):
+            if self._options.passwords:
+                self._verify(connection, asked)
+            else:
+                self._begin_session(connection, asked)
+
+    def _resumed(self, connection: _Connection, asked: Hello) -> bool:
+        """Go on with the session that ``asked`` has the token of, where there is one."""
+        if asked.resume is None or (session := self._tokens.get(_digest(asked.resume.token))) is None:
+            return False
+        self._resume(connection, session, asked.resume)
+        return True
 
     def _verify(self, connection: _Connection, asked: Hello) -> None:
         if not connection.private:
@@ -693,7 +754,9 @@ class Hub:
         if asked is None:
             return
         connection.since = self._now
-        if right:
+        if right and self._resumed(connection, asked):
+            pass  # begun meanwhile, over a connection that is lost without a word
+        elif right:
             assert asked.name is not None
             holder = self._names.get(key(asked.name))
             if holder is not None and holder.connection is None:
@@ -714,29 +777,38 @@ class Hub:
         session = _Session(self._make_token(9), name, *self._buckets())
         self._sessions[session.id] = session
         self._names[key(name)] = session
+        if asked.resume is not None and len(asked.resume.token) >= LEAST_TOKEN:
+            # Known from now on: where the Welcome gets lost, this is all that the client has to show.
+            session.tokens = (_digest(asked.resume.token),)
+            self._tokens[session.tokens[0]] = session
+            session.attempt = asked.resume.attempt
         self._welcome(connection, session, resumed=False)
         announcements = self._rooms[ANNOUNCEMENTS]
         self._reply(connection, Reset(room=ANNOUNCEMENTS, seq=announcements.head))
         self._follow(connection, announcements, announcements.head)
 
-    def _resume(self, connection: _Connection, session: _Session, asked: Hello) -> None:
-        assert asked.resume is not None
+    def _resume(self, connection: _Connection, session: _Session, resume: Resume) -> None:
+        if 0 < resume.attempt < session.attempt:
+            self._close(connection, "overtaken", "you have connected anew since")
+            return
+        session.attempt = max(session.attempt, resume.attempt)
         if session.connection is not None:
             self._close(session.connection, "replaced", "you have connected anew from elsewhere")
         self._lost.pop(session.id, None)
+        self._absent.pop(session.id, None)
         # The token that came is good until the next one is used: its Welcome may get lost.
-        used = _digest(asked.resume.token)
+        used = _digest(resume.token)
         for digest in session.tokens:
             if digest != used:
                 del self._tokens[digest]
         session.tokens = (used,)
         if not session.named:
-            if key(session.name) in self._names:
-                self._call(session, suggest(session.name, lambda name: key(name) in self._names))
+            if self._taken(session.name):
+                self._call(session, suggest(session.name, self._taken))
             self._names[key(session.name)] = session
             session.named = True
         self._welcome(connection, session, resumed=True)
-        cursors = asked.resume.cursors
+        cursors = resume.cursors
         for name in (ANNOUNCEMENTS, *sorted(session.private), *sorted(session.rooms)):
             room = self._rooms[name]
             if name != ANNOUNCEMENTS:
@@ -792,11 +864,19 @@ class Hub:
         """Why a session cannot be called ``name``."""
         if (text := bad_name(name, allow_unicode=self._options.unicode_names)) is not None:
             return Error(code="bad-name", text=text)
-        holder = self._names.get(key(name))
-        if holder is not None and holder is not session:
-            free = suggest(name, lambda other: key(other) in self._names)
-            return Error(code="name-taken", text=f"this name is taken; {free} is free")
+        if self._taken(name, session):
+            hint = "" if self._options.passwords else f"; {suggest(name, self._taken)} is free"
+            return Error(code="name-taken", text=f"this name is taken{hint}")
         return None
+
+    def _taken(self, name: str, session: _Session | None = None) -> bool:
+        """Whether somebody else than ``session`` is called so, or nearly so."""
+        holder = self._names.get(key(name))
+        if holder is not None:
+            return holder is not session
+        return self._options.unicode_names and any(
+            look_alike(name, other.name) for other in self._names.values() if other is not session
+        )
 
     def _end_session(self, session: _Session) -> None:
         """Forget a session that has left all rooms; nothing of it is kept but what it said."""
@@ -804,8 +884,10 @@ class Hub:
             self._tokens.pop(digest, None)
         for name in session.private:
             self._rooms[name].members.pop(session.id, None)
+            self._left.add(name)
         self._sessions.pop(session.id, None)
         self._lost.pop(session.id, None)
+        self._absent.pop(session.id, None)
         self._changed.pop(session.id, None)
         self._gone.add(session.id)
 
@@ -814,11 +896,14 @@ class Hub:
         for name in sorted(session.rooms):
             room = self._rooms[name]
             del room.members[session.id]
+            self._left.add(name)
             self._publish(room, "left", session.name, reason)
         session.rooms.clear()
         if session.named:
             del self._names[key(session.name)]
             session.named = False
+        if self._lost.pop(session.id, None) is not None:
+            self._absent[session.id] = session
         self._changed[session.id] = session
 
     # ----------------------------------------------------------------------- rooms
@@ -862,11 +947,16 @@ class Hub:
         if (text := bad_name(asked.room, allow_unicode=self._options.unicode_names)) is not None:
             self._refuse(connection, Error(code="bad-name", text=text, id=asked.id))
             return
-        found = self._rooms.get(name)
-        if not self._room_left(session) or (found is None and len(self._rooms) >= self._options.max_rooms):
+        options = self._options
+        if len(session.rooms) >= options.max_rooms_each or (
+            name not in self._rooms and self._open - 1 >= options.max_rooms
+        ):
             self._refuse(connection, Error(code="too-many-rooms", text="there are too many rooms", id=asked.id))
             return
-        room = self._rooms[name] = found or _Room(name)
+        if len(self._rooms[name].members if name in self._rooms else ()) >= options.max_members:
+            self._refuse(connection, Error(code="room-full", text="this room is full", id=asked.id))
+            return
+        room = self._room(name)
         start = self._from(connection, room, asked.after)
         room.members[session.id] = session
         session.rooms.add(name)
@@ -875,9 +965,6 @@ class Hub:
         self._reply(connection, Ok(id=asked.id, room=name, seq=start))
         self._reply(connection, self._members(room))
         self._follow(connection, room, start)
-
-    def _room_left(self, session: _Session) -> bool:
-        return len(session.rooms) + len(session.private) < self._options.max_rooms_each
 
     def _leave(self, connection: _Connection, session: _Session, asked: Leave) -> None:
         room = self._entered(session, asked.room)
@@ -889,6 +976,7 @@ class Hub:
         if not connection.behind:
             self._paged.pop(connection.name, None)
         del room.members[session.id]
+        self._left.add(room.name)
         if room.private:
             session.private.discard(room.name)
         else:
@@ -914,9 +1002,9 @@ class Hub:
         before = min(stored + 1, asked.before if asked.before is not None else stored + 1)
         events = self._log.read(room.name, max(0, before - 1 - asked.limit), max(0, min(asked.limit, before - 1)))
         kept: list[Event] = []
-        left = PAGE_BYTES
+        left = REPLY_BYTES
         for event in reversed(events):
-            left -= len(event.text) * 4 + 100
+            left -= _event_size(event)
             if left < 0 and kept:
                 break
             kept.append(event)
@@ -1004,13 +1092,12 @@ class Hub:
         name = _private_room(session.id, other.id)
         if name in session.private and name in other.private:
             return self._rooms[name]
-        known = name in self._rooms
-        if not all(name in one.private or self._room_left(one) for one in (session, other)) or (
-            not known and len(self._rooms) >= self._options.max_rooms
-        ):
-            self._refuse(connection, Error(code="too-many-rooms", text="there are too many rooms", id=asked.id))
+        most = self._options.max_private_each
+        if any(name not in one.private and len(one.private) >= most for one in (session, other)):
+            text = "one of you talks to too many people already"
+            self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
             return None
-        room = self._rooms.setdefault(name, _Room(name, private=True))
+        room = self._room(name)
         for one in (session, other):
             room.members[one.id] = one
             one.private.add(name)
@@ -1021,6 +1108,12 @@ class Hub:
                     self._reply(one.connection, Reset(room=name, seq=room.head))
                     self._follow(one.connection, room, room.head)
         return room
+
+
+def _event_size(event: Event) -> int:
+    """How many bytes an event takes, at most, as every codec that carries maps writes it."""
+    texts = len(event.text) + len(event.sender) + len(event.room)
+    return texts * 4 + EVENT_BYTES
 
 
 def _size(message: Any) -> int:

@@ -12,7 +12,11 @@ from typing import Protocol
 
 from protocols.chat.messages import Event, Id
 
-__all__ = ["Log", "MemoryLog", "SessionRecord"]
+__all__ = ["Log", "LogError", "MemoryLog", "SessionRecord"]
+
+
+class LogError(Exception):
+    """The log cannot be read or written; its text says which file and why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +51,10 @@ class Log(Protocol):
         """The event that was posted with ``id``."""
         ...
 
+    def head(self, room: str) -> int:
+        """The seq of the last event of ``room``; 0 where there is none."""
+        ...
+
     def rooms(self) -> dict[str, int]:
         """The seq of each room's last event."""
         ...
@@ -79,6 +87,9 @@ class MemoryLog:
 
     def find(self, id: Id) -> Event | None:  # noqa: A002 # the field's name
         return self._posts.get(id)
+
+    def head(self, room: str) -> int:
+        return len(self._rooms.get(room, ()))
 
     def rooms(self) -> dict[str, int]:
         return {room: len(events) for room, events in self._rooms.items()}

@@ -89,10 +89,18 @@ class Pong(_Record, frozen=True, kw_only=True):
 
 
 class Resume(msgspec.Struct, frozen=True, kw_only=True):
-    """Which session goes on, and from where: ``cursors`` has the last seq seen of each room."""
+    """Which session goes on, and from where: ``cursors`` has the last seq seen of each room.
+
+    ``token`` is that of the last `Welcome`. Before the first one it is one that the client has made up, of 16 characters or
+    more that nobody can guess: it goes on with the session that it began, should the `Welcome` have been lost.
+
+    ``attempt``, where it is given, grows with each connection that the client makes. A hello may arrive behind one that was
+    sent later, over a connection that its client has left: by it the server knows which one counts.
+    """
 
     token: Annotated[str, Meta(max_length=64)]
-    cursors: Annotated[dict[_Room, _Seq], Meta(max_length=64)] = {}
+    cursors: Annotated[dict[_Room, _Seq], Meta(max_length=1024)] = {}
+    attempt: _Seq = 0
 
 
 class Hello(_Record, frozen=True, kw_only=True):
@@ -243,7 +251,7 @@ class Page(_Record, frozen=True, kw_only=True):
 
 
 class RoomList(_Record, frozen=True, kw_only=True):
-    """The answer to `Rooms`: each open room, and how many are in it."""
+    """The answer to `Rooms`: each open room, and how many are in it; of very many rooms, the fullest."""
 
     id: Id
     rooms: dict[str, int]

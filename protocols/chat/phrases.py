@@ -9,7 +9,7 @@ are understood too: ``QUIT`` alone on a line, and ``SECRECT name text`` (spelt s
 
 from __future__ import annotations
 
-import time
+import datetime as dt
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +17,7 @@ from protocols.chat import client as person
 from protocols.chat.messages import ANNOUNCEMENTS, Close, Event, Lag, Members, Page, RoomList
 from protocols.chat.safety import clean, clean_line
 
-__all__ = ["HELP", "ORDERS", "Order", "phrase", "phrase_event", "read_line"]
+__all__ = ["HELP", "ORDERS", "Order", "event_parts", "moment_of", "phrase", "phrase_event", "read_line"]
 
 ORDERS: Final = ("/help", "/join", "/leave", "/msg", "/me", "/names", "/nick", "/history", "/rooms", "/quit")
 
@@ -99,28 +99,43 @@ def _order(word: str, rest: str, room: str | None) -> Order:
     return Order(reply=f"There is no {clean_line(word)[:32]}; /help tells what there is.")
 
 
-def phrase_event(event: Event, client: person.Client, room: str | None) -> str:
-    """One event in words; the room is named where it is not the one that is looked at. Safe to be shown."""
-    sender, text = clean_line(event.sender), clean(event.text)
+def moment_of(event: Event) -> dt.datetime:
+    """When ``event`` happened, by the clock on the wall here; what no calendar has is its nearest end."""
+    try:
+        return dt.datetime.fromtimestamp(event.time / 1000).astimezone()
+    except (ValueError, OverflowError, OSError):
+        return dt.datetime(9999, 12, 31, tzinfo=dt.UTC) if event.time > 0 else dt.datetime(1, 1, 1, tzinfo=dt.UTC)
+
+
+def event_parts(event: Event, client: person.Client, room: str | None) -> tuple[str, str, str]:
+    """As `phrase_event`: what stands before the sender's name, the name, and what stands behind it."""
+    # Lines of a text are indented, for else one could be made to look like what somebody else has said.
+    sender, text = clean_line(event.sender), clean(event.text).replace("\n", "\n    ")
     if event.kind == "announce" or event.room == ANNOUNCEMENTS:
-        return f"*** {text}"
-    if event.room.startswith("@"):
+        return f"*** {text}", "", ""
+    private = event.room.startswith("@")
+    if event.kind == "renamed":
+        where = "" if private or event.room == room else f"[{clean_line(event.room)}] "
+        return f"{where}* ", sender, f" is now called {clean_line(event.text)}"
+    if private:
         others = [name for name in client.members(event.room) if name != client.name]
         other = clean_line(others[0]) if others else "?"
-        if event.kind == "renamed":
-            return f"* {sender} is now called {clean_line(text)}"
-        where = f"[you to {other}] " if event.sender == client.name else f"[{sender} to you] "
-        return where + (f"* {sender} {text}" if event.kind == "act" else text)
+        said = f"* {sender} {text}" if event.kind == "act" else text
+        return ("[you to ", other, f"] {said}") if event.sender == client.name else ("[", sender, f" to you] {said}")
     where = "" if event.room == room else f"[{clean_line(event.room)}] "
     if event.kind == "say":
-        return f"{where}{sender}: {text}"
+        return where, sender, f": {text}"
     if event.kind == "act":
-        return f"{where}* {sender} {text}"
+        return f"{where}* ", sender, f" {text}"
     if event.kind == "joined":
-        return f"{where}* {sender} joined"
-    if event.kind == "renamed":
-        return f"{where}* {sender} is now called {clean_line(text)}"
-    return f"{where}* {sender} left" + (f" ({clean_line(text)})" if text else "")
+        return f"{where}* ", sender, " joined"
+    reason = clean_line(event.text)
+    return f"{where}* ", sender, " left" + (f" ({reason})" if reason else "")
+
+
+def phrase_event(event: Event, client: person.Client, room: str | None) -> str:
+    """One event in words; the room is named where it is not the one that is looked at. Safe to be shown."""
+    return "".join(event_parts(event, client, room))
 
 
 def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person.Client, room: str | None) -> str:
@@ -133,10 +148,7 @@ def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person
         names = ", ".join(clean_line(name) for name in told.names)
         return f"In {clean_line(told.room)}: {names}"
     if isinstance(told, Page):
-        lines = [
-            time.strftime("%H:%M ", time.localtime(event.time / 1000)) + phrase_event(event, client, told.room)
-            for event in told.events
-        ]
+        lines = [f"{moment_of(event):%H:%M} {phrase_event(event, client, told.room)}" for event in told.events]
         return "\n".join(["--- earlier", *lines, "---"])
     if isinstance(told, RoomList):
         if not told.rooms:

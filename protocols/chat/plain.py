@@ -1,80 +1,170 @@
 """The plain client: lines in, lines out. For pipes, for terminals that can do no more, and for scripts.
 
 What is read from standard input is said, or is an order (`phrases`); its end ends the conversation, behind the last post.
-What happens is written to standard output, a line each; what goes wrong to standard error.
+What happens is written to standard output, a line each (further lines of one text are indented); what goes wrong to standard
+error. No more is read than can be said: whoever writes into the pipe waits as the posts do.
+
+The exit status tells how the conversation ended: 0 as it should, with everything said; 1 when something was not said, or not
+done; 3 when the server would not have us, or has sent us away; 4 when there was no connection any more; 130 behind Ctrl-C.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import codecs
+import io
+import os
 import sys
 import threading
+from collections.abc import Iterator
+from typing import Final
 
 from protocols.chat import client as person
 from protocols.chat.conversation import Conversation
-from protocols.chat.phrases import phrase, read_line
+from protocols.chat.phrases import HELP, phrase, read_line
 from protocols.chat.safety import clean_line
 
-__all__ = ["run_plain"]
+__all__ = ["run_plain", "status_of"]
+
+DONE: Final = 0
+NOT_ALL: Final = 1
+CLOSED: Final = 3
+LOST: Final = 4
+
+MOST_PENDING: Final = 20
+"""Posts that may wait, before no more lines are read."""
+
+MOST_LINES: Final = 100
+LONGEST_LINE: Final = 1 << 16
+"""Characters; what is longer is cut, and refused, for no post is as long."""
+
+PATIENT: Final = 1.0
+"""Seconds behind the input's end, until it says that it waits."""
+
+GOODBYE: Final = 1.0
+"""Seconds that the last words have, when it was interrupted."""
+
+
+def status_of(ended: person.Changed | None, *, failed: bool) -> int:
+    """The exit status of a conversation that has ``ended`` so."""
+    if ended is not None and ended.end == "closed":
+        return CLOSED
+    if ended is not None and ended.end == "lost":
+        return LOST
+    return NOT_ALL if failed else DONE
+
+
+def lines_of(descriptor: int) -> Iterator[str]:
+    """The lines that come over ``descriptor``, with what is no UTF-8 replaced; the last need not be ended."""
+    # Not sys.stdin: a thread that waits inside it holds its lock, which the interpreter's end would wait for.
+    decoder = codecs.getincrementaldecoder("utf-8")("replace")
+    rest = ""
+    while chunk := os.read(descriptor, 1 << 16):
+        *lines, rest = (rest + decoder.decode(chunk)).split("\n")
+        yield from lines
+        rest = rest[:LONGEST_LINE]
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest
 
 
 class _Plain:
     def __init__(self, conversation: Conversation, room: str) -> None:
         self._conversation = conversation
         self._room: str | None = room
+        self._former: str | None = room
         self._failed = False
+        self._ended: person.Changed | None = None
+        self._fewer = asyncio.Event()  # posts wait than before
 
     async def run(self) -> int:
         loop = asyncio.get_running_loop()
         lines: asyncio.Queue[str | None] = asyncio.Queue()
+        room_left = threading.Semaphore(MOST_LINES)
+
+        def give(line: str | None) -> None:
+            room_left.acquire()
+            loop.call_soon_threadsafe(lines.put_nowait, line)
 
         def read() -> None:
             # In a thread: standard input may be a file, a pipe or a terminal, and only a read works on all of them.
-            with contextlib.suppress(RuntimeError, ValueError):  # the loop has ended
-                for line in sys.stdin:
-                    loop.call_soon_threadsafe(lines.put_nowait, line)
-                loop.call_soon_threadsafe(lines.put_nowait, None)
+            try:
+                for line in lines_of(sys.stdin.fileno()):
+                    give(line)
+                give(None)
+            except RuntimeError:  # the loop has ended
+                pass
+            except OSError as error:
+                loop.call_soon_threadsafe(self._complain, f"standard input: {error}")
+                give(None)
 
         async with self._conversation as chat:
             threading.Thread(target=read, name="framing chat input", daemon=True).start()
-            typing = asyncio.create_task(self._type(lines))
-            async for output in chat.outputs():
-                self._show(output)
-            typing.cancel()
-            await asyncio.gather(typing, return_exceptions=True)
-        return 1 if self._failed else 0
+            typing = asyncio.create_task(self._type(lines, room_left))
+            try:
+                async for output in chat.outputs():
+                    self._show(output)
+            except asyncio.CancelledError:
+                # Ctrl-C. The others need not wait for the time of grace to see it.
+                await chat.end(GOODBYE, at_once=True)
+                async for output in chat.outputs():
+                    self._show(output)
+                raise
+            finally:
+                typing.cancel()
+                await asyncio.gather(typing, return_exceptions=True)
+        return status_of(self._ended, failed=self._failed)
 
-    async def _type(self, lines: asyncio.Queue[str | None]) -> None:
+    async def _type(self, lines: asyncio.Queue[str | None], room_left: threading.Semaphore) -> None:
+        chat = self._conversation
         while (line := await lines.get()) is not None:
-            order = read_line(line.rstrip("\n"), self._room)
-            if order.reply:
-                self._print(order.reply)
+            room_left.release()
+            order = read_line(line, self._room)
+            if order.reply == HELP:
+                self._print(HELP)
+            elif order.reply:
+                self._fail(order.reply)
             if order.room is not None:
-                self._room = order.room or None
+                self._former, self._room = self._room, order.room or None
             for given in order.inputs:
-                self._conversation.put(given)
-        self._conversation.leave()
+                chat.put(given)
+            if order.leaves:
+                break
+            await asyncio.sleep(0)  # the client has counted what it was given
+            while chat.client.pending >= MOST_PENDING:
+                self._fewer.clear()
+                await self._fewer.wait()
+        else:
+            chat.leave()
+        await asyncio.sleep(PATIENT)
+        if chat.client.pending:
+            self._complain(f"{chat.client.pending} lines are still to be said, as fast as the server lets us")
 
     def _show(self, output: person.Output) -> None:
         if isinstance(output, person.Told):
             if text := phrase(output.message, self._conversation.client, self._room):
                 self._print(text)
         elif isinstance(output, person.Posted):
+            self._fewer.set()
             if output.state == "failed":
-                self._failed = True
-                self._complain(f"not said: {output.text}: {output.why}")
+                self._fail(f"not said: {output.text}: {output.why}")
         elif isinstance(output, person.Trouble):
-            self._failed = True
-            self._complain(output.error.text)
+            self._fail(output.error.text)
+            if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:
+                self._room = self._former
         elif isinstance(output, person.Changed):
             if output.state == "waiting":
                 self._complain(f"no connection: {output.reason}; trying again")
-            elif output.state == "online" and output.name:
+            elif output.state == "online":
                 self._print(f"You are {clean_line(output.name)}.")
-            elif output.state == "ended" and output.reason != "left":
-                self._failed = True
-                self._complain(output.reason)
+            elif output.state == "ended":
+                self._ended = output
+                if output.end != "left":
+                    self._complain(output.reason)
+
+    def _fail(self, text: str) -> None:
+        self._failed = True
+        self._complain(text)
 
     def _print(self, text: str) -> None:
         print(text, flush=True)  # noqa: T201 # that is what it is for
@@ -85,4 +175,7 @@ class _Plain:
 
 async def run_plain(conversation: Conversation, room: str) -> int:
     """Run ``conversation`` over standard input and output; the exit status."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what this terminal has no letters for is no reason to end
     return await _Plain(conversation, room).run()

@@ -4,8 +4,9 @@
 gets through. What it returns holds no control character but the line's end, no escape sequence, no mark that changes the
 direction of what stands beside it, and nothing that cannot be encoded.
 
-Names are told apart by what a reader sees: `key` is equal for names that differ in case, width or composition only, and,
-where names beyond ASCII are allowed, `look_alike` is equal for names that a reader would mix up.
+Names are told apart by what a reader sees: `key` is equal for names that differ in case, width or composition only. Where
+names beyond ASCII are allowed, one that mixes alphabets is none, and `look_alike` tells whether a reader would take one
+for another.
 """
 
 from __future__ import annotations
@@ -13,9 +14,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["MAX_NAME", "bad_name", "clean", "clean_line", "key", "suggest"]
+__all__ = ["MAX_NAME", "bad_name", "clean", "clean_line", "key", "look_alike", "suggest"]
 
 MAX_NAME: Final = 32
 
@@ -33,8 +35,14 @@ _SEQUENCES = re.compile(
 )
 _LINE_ENDS = re.compile("\r\n|[\r\x0b\x0c\x85\u2028\u2029]")
 _ASCII_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*", re.ASCII)
-# Cf are the marks that are not seen (bidirectional, zero width); Cs, Co and Cn cannot be shown at all.
+# Cf are the marks that are not seen (bidirectional, zero width); Cs, Co and Cn cannot be shown at all, except that what is not
+# assigned among the pictographs may be an emoji that is newer than this Python.
 _UNSEEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+_PICTOGRAPHS = range(0x1F000, 0x1FC00)
+# Scripts that are written together.
+_MIXTURES = (frozenset({"HAN", "HIRAGANA", "KATAKANA"}), frozenset({"HAN", "HANGUL"}), frozenset({"HAN", "BOPOMOFO"}))
+# Letters, by the book, that nobody sees.
+_FILLERS = frozenset("\u115f\u1160\u3164\uffa0")
 # Joins emoji and the letters of some scripts; harmless between two visible characters.
 _JOINER = "\u200d"
 
@@ -42,11 +50,13 @@ _JOINER = "\u200d"
 def clean(text: str) -> str:
     """``text`` without what a terminal would obey; its lines end in a line feed, a tab is a space."""
     text = _LINE_ENDS.sub("\n", _SEQUENCES.sub("", text)).replace("\t", " ")
-    return "".join(
-        character
-        for character in text
-        if character in ("\n", _JOINER) or unicodedata.category(character) not in _UNSEEN
-    ).strip("\n" + _JOINER)
+    return "".join(character for character in text if character in ("\n", _JOINER) or not _unseen(character)).strip(
+        "\n" + _JOINER
+    )
+
+
+def _unseen(character: str) -> bool:
+    return unicodedata.category(character) in _UNSEEN and ord(character) not in _PICTOGRAPHS
 
 
 def clean_line(text: str) -> str:
@@ -69,22 +79,56 @@ def bad_name(name: str, *, allow_unicode: bool = False) -> str | None:
         return None
     if not allow_unicode:
         return "a name has letters from A to Z, digits, and - _ . behind the first of them"
-    if any(unicodedata.category(character)[0] not in "LN" and character not in "-_." for character in name):
+    if any(
+        (unicodedata.category(character)[0] not in "LN" and character not in "-_.") or character in _FILLERS
+        for character in name
+    ):
         return "a name has letters, digits, and - _ ."
     if name != unicodedata.normalize("NFKC", name):
         return "this name has a plainer spelling; use that"
-    return _mixed(name)
-
-
-def _mixed(name: str) -> str | None:
-    """Why a name beyond ASCII could be taken for another one."""
-    # Loaded only where names beyond ASCII are allowed; it has no types.
-    from confusable_homoglyphs import confusables as untyped  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs]
-
-    confusables: Any = untyped
-    if confusables.is_dangerous(name) or confusables.is_confusable(name, greedy=False, preferred_aliases=["latin"]):
-        return "this name can be taken for another one"
+    if not _one_alphabet(name):
+        return "a name has letters of one alphabet"
+    if any(look_alike(name, word) for word in RESERVED):
+        return "this name looks like a reserved one"
     return None
+
+
+def look_alike(one: str, other: str) -> bool:
+    """Whether a reader would take ``one`` for ``other``; False for two names in ASCII, which differ where `key` does."""
+    if one.isascii() and other.isascii():
+        return False
+    return any(_skeleton(case(one)) == _skeleton(case(other)) for case in (str, str.upper, str.lower))
+
+
+def _table() -> tuple[Any, Any]:
+    """Which characters look alike, and of which alphabet each is."""
+    # Loaded only where names beyond ASCII are allowed; it has no types.
+    from confusable_homoglyphs import categories, confusables  # type: ignore[import-untyped, unused-ignore] # noqa: PLC0415 # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
+    return confusables.confusables_data, categories  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # as said
+
+
+def _one_alphabet(name: str) -> bool:
+    scripts = set(_table()[1].unique_aliases(name)) - {"COMMON"}
+    return len(scripts) < 2 or any(scripts <= mixture for mixture in _MIXTURES)
+
+
+@lru_cache(maxsize=1 << 14)
+def _skeleton(name: str) -> str:
+    """``name`` with the least of those that look like it in the place of each letter."""
+    return "".join(_least(character) for character in name)
+
+
+@lru_cache(maxsize=1 << 12)
+def _least(character: str) -> str:
+    # The table leads from each letter to the one that stands for all its likes, and from there back to them.
+    table = _table()[0]
+    family, fresh = {character}, [character]
+    while fresh:
+        likes = {like["c"] for like in table.get(fresh.pop(), ()) if len(like["c"]) == 1} - family
+        family |= likes
+        fresh += likes
+    return min(family)
 
 
 def suggest(name: str, taken: Callable[[str], bool]) -> str:

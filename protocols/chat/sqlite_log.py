@@ -1,7 +1,8 @@
 """The chat's log in SQLite: one file, one thread, one transaction for each group.
 
 It is written ahead (WAL), and each commit is on the disk before it returns (``synchronous=FULL``): what `append` was given
-outlives a killed process and a power cut. A file that is not this log, or of a newer layout, is refused and left as it is.
+outlives a killed process and a power cut. A file that is not this log, of a newer layout, or that another server has open, is
+refused and left as it is.
 """
 
 from __future__ import annotations
@@ -14,13 +15,16 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from protocols.chat.log import SessionRecord
+from protocols.chat.log import LogError, SessionRecord
 from protocols.chat.messages import Event, Id
 
 __all__ = ["LogError", "SQLiteLog"]
 
 _APPLICATION: Final = 0x63686174  # "chat", in the file's header
 _LAYOUT: Final = 1
+
+PATIENCE: Final = 1.0
+"""Seconds to wait for somebody else who has the file open: a server that ends, or a backup."""
 
 _TABLES = """
 CREATE TABLE events (
@@ -32,10 +36,6 @@ CREATE TABLE sessions (id TEXT PRIMARY KEY, record BLOB NOT NULL) WITHOUT ROWID;
 """
 
 
-class LogError(Exception):
-    """The log cannot be read or written; its text says which file and why."""
-
-
 class SQLiteLog:
     """A log in the file ``path``, made where there is none; raises `LogError`. ``:memory:`` is a log without a file."""
 
@@ -43,14 +43,16 @@ class SQLiteLog:
         self._path = str(path)
         try:
             # The hub's thread is another than the one that opens it; there is only ever one at a time.
-            self._database = sqlite3.connect(self._path, timeout=5, isolation_level=None, check_same_thread=False)
+            self._database = sqlite3.connect(
+                self._path, timeout=PATIENCE, isolation_level=None, check_same_thread=False
+            )
         except sqlite3.Error as error:
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._trouble(error) from error
         try:
             self._prepare()
         except sqlite3.Error as error:
             self._database.close()
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._trouble(error) from error
         except BaseException:
             self._database.close()
             raise
@@ -73,6 +75,11 @@ class SQLiteLog:
             ask(f"PRAGMA application_id = {_APPLICATION}")
             ask(f"PRAGMA user_version = {_LAYOUT}")
         ask("COMMIT")
+
+    def _trouble(self, error: Exception) -> LogError:
+        if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return LogError(f"{self._path}: another server has it open; give each a file of its own")
+        return LogError(f"{self._path}: {error}")
 
     def __enter__(self) -> Self:
         return self
@@ -102,7 +109,7 @@ class SQLiteLog:
                     database.execute("ROLLBACK")
                 raise
         except sqlite3.Error as error:
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._trouble(error) from error
 
     def read(self, room: str, after: int, limit: int) -> list[Event]:
         return self._events("room = ? AND seq > ? ORDER BY seq LIMIT ?", room, after, limit)
@@ -110,14 +117,18 @@ class SQLiteLog:
     def find(self, id: Id) -> Event | None:  # noqa: A002 # the field's name
         return next(iter(self._events("session = ? AND n = ?", *id)), None)
 
+    def head(self, room: str) -> int:
+        return int(self._ask("SELECT coalesce(max(seq), 0) FROM events WHERE room = ?", room)[0][0])
+
     def rooms(self) -> dict[str, int]:
         return dict(self._ask("SELECT room, max(seq) FROM events GROUP BY room"))
 
     def sessions(self) -> list[SessionRecord]:
-        return [
-            msgspec.msgpack.decode(record, type=SessionRecord)
-            for (record,) in self._ask("SELECT record FROM sessions ORDER BY id")
-        ]
+        records = self._ask("SELECT record FROM sessions ORDER BY id")
+        try:
+            return [msgspec.msgpack.decode(record, type=SessionRecord) for (record,) in records]
+        except msgspec.MsgspecError as error:
+            raise self._trouble(error) from error
 
     def _events(self, where: str, *values: Any) -> list[Event]:
         rows = self._ask(f"SELECT room, seq, time, sender, kind, text, session, n FROM events WHERE {where}", *values)  # noqa: S608 # the texts are this file's
@@ -138,7 +149,7 @@ class SQLiteLog:
         try:
             return self._database.execute(question, values).fetchall()
         except sqlite3.Error as error:
-            raise LogError(f"{self._path}: {error}") from error
+            raise self._trouble(error) from error
 
 
 def _columns(event: Event) -> tuple[str, int, int, str, str, str]:

@@ -1,28 +1,35 @@
 """The terminal client: what is typed stays where it is while messages arrive above it.
 
 prompt_toolkit draws, edits, recalls and completes; this file decides what is shown. Nothing that came from others is shown
-before `safety` has cleaned it, and nothing of it is ever taken for markup.
+before `safety` has cleaned it, and nothing of it is ever taken for markup. However it ends (an order, Ctrl-C, a signal, the
+server), the terminal is left as it was found.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import datetime as dt
 import hashlib
+import signal
+import sys
 import time
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Generator, Iterable
+from typing import Final
 
 from prompt_toolkit import PromptSession, print_formatted_text
+from prompt_toolkit.application import create_app_session
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.formatted_text import FormattedText
+from prompt_toolkit.input import Input
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from protocols.chat import client as person
-from protocols.chat.conversation import Conversation
+from protocols.chat.conversation import LEAVE_TIMEOUT, Conversation
 from protocols.chat.messages import Event
-from protocols.chat.phrases import ORDERS, phrase, phrase_event, read_line
+from protocols.chat.phrases import ORDERS, event_parts, moment_of, phrase, read_line
+from protocols.chat.plain import GOODBYE, status_of
 from protocols.chat.safety import clean_line, key
 
 __all__ = ["colour_of", "run_terminal"]
@@ -32,13 +39,47 @@ _COLOURS: Final = (
     "ansibrightred", "ansibrightgreen", "ansibrightblue", "ansibrightmagenta", "ansibrightcyan",
 )  # fmt: skip # a palette reads best in rows
 
+_QUIET: Final = "ansibrightblack"
+_BAD: Final = "ansired"
+
 SHOWN_PENDING: Final = 3
-INTERRUPTED: Final = 130
+INTERRUPTED: Final = 128 + signal.SIGINT
 
 
 def colour_of(name: str) -> str:
     """The colour of a name: the same on every screen, today and tomorrow."""
     return _COLOURS[int.from_bytes(hashlib.blake2s(key(name).encode("utf-8", "replace")).digest()[:4]) % len(_COLOURS)]
+
+
+@contextlib.contextmanager
+def _terminal() -> Generator[Input]:
+    """The terminal, as it has to be from the beginning to the end.
+
+    The library gives it back for as long as it prints something above the line that is typed, and between two lines: keys
+    that were pressed just then would be echoed where they do not belong, and what was pasted would be many lines.
+    """
+    if sys.platform == "win32":
+        with create_app_session() as session:
+            yield session.input
+        return
+    from prompt_toolkit.input.vt100 import Vt100Input  # noqa: PLC0415 # not on Windows
+    from prompt_toolkit.output.vt100 import Vt100_Output  # noqa: PLC0415 # as above
+
+    class Quiet(Vt100Input):
+        def cooked_mode(self) -> contextlib.nullcontext[None]:
+            return contextlib.nullcontext()
+
+    class Steady(Vt100_Output):
+        def disable_bracketed_paste(self) -> None:
+            pass
+
+    output = Steady.from_pty(sys.stdout)
+    with create_app_session(Quiet(sys.stdin), output) as session:
+        try:
+            yield session.input
+        finally:
+            Vt100_Output.disable_bracketed_paste(output)
+            output.flush()
 
 
 class _Names(Completer):
@@ -59,14 +100,18 @@ class _Names(Completer):
 
 
 class _Screen:
-    def __init__(self, conversation: Conversation, room: str, url: str) -> None:
+    def __init__(self, keyboard: Input, conversation: Conversation, room: str, url: str) -> None:
+        self._keyboard = keyboard
         self._conversation = conversation
         self._room: str | None = room
+        self._former: str | None = room
         self._url = url
         self._state = person.Changed("connecting")
         self._waiting: dict[int, str] = {}
         self._day: dt.date | None = None
         self._failed = False
+        self._caught: int | None = None
+        self._parts: list[tuple[str, str]] = []  # what is shown next
         self._session: PromptSession[str] = PromptSession(
             message=self._prompt,
             bottom_toolbar=self._toolbar,
@@ -74,60 +119,102 @@ class _Screen:
             complete_while_typing=False,
             refresh_interval=0.5,  # for the countdown
         )
+        # What was said is shown when the server has it: at its place among what the others say, and once.
+        self._session.app.erase_when_done = True
 
     async def run(self) -> int:
-        status = 0
-        with patch_stdout():
+        with patch_stdout(), self._signals():
             async with self._conversation as chat:
                 showing = asyncio.create_task(self._show_all())
                 typing = asyncio.create_task(self._type())
-                done, _ = await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
-                if typing in done:
-                    status = typing.result()
-                    chat.leave()
-                    await asyncio.wait({showing}, timeout=5)
-                else:
+                try:
+                    await asyncio.wait({showing, typing}, return_when=asyncio.FIRST_COMPLETED)
+                    if typing.done():
+                        hurried = typing.result() is not None
+                        if self._waiting and not hurried:
+                            self._print((_QUIET, f"{len(self._waiting)} still to be said; Ctrl-C does not wait"))
+                        await chat.end(GOODBYE if hurried else LEAVE_TIMEOUT, at_once=hurried)
+                    else:
+                        self._stop_typing()
+                    await asyncio.gather(showing, typing)
+                finally:
+                    showing.cancel()
                     typing.cancel()
-                await asyncio.gather(showing, typing, return_exceptions=True)
-        return status or int(self._failed)
+                    await asyncio.gather(showing, typing, return_exceptions=True)
+                    for text in self._waiting.values():
+                        self._tell_failed(text, "there was no connection")
+                    self._flush()
+        status = typing.result()
+        return status if status is not None else status_of(self._state, failed=self._failed)
+
+    @contextlib.contextmanager
+    def _signals(self) -> Generator[None]:
+        """While this lasts, signals that end a program end the conversation."""
+        loop = asyncio.get_running_loop()
+        numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
+        with contextlib.ExitStack() as stack:
+            for number in numbers:
+                with contextlib.suppress(NotImplementedError):  # on Windows, where the loop has no such thing
+                    loop.add_signal_handler(number, self._catch, number)
+                    stack.callback(loop.remove_signal_handler, number)
+            yield
+
+    def _catch(self, number: int) -> None:
+        self._caught = number
+        self._stop_typing()
+
+    def _stop_typing(self) -> None:
+        # Not by cancelling it: the application puts the terminal back as it was.
+        if self._session.app.is_running and not self._session.app.is_done:
+            self._session.app.exit(exception=EOFError)
 
     def names(self) -> list[str]:
         """Whom one may want to name: those in this room, and those in private ones."""
         client = self._conversation.client
         found = {name for room in client.rooms for name in client.members(room)} - {client.name}
-        return sorted(found)
+        return sorted(name for name in found if name and name == clean_line(name))
 
     # -------------------------------------------------------------------- typing
 
-    async def _type(self) -> int:
-        while True:
-            try:
-                text = await self._session.prompt_async()
-            except EOFError:
-                return 0
-            except KeyboardInterrupt:
-                return INTERRUPTED
-            order = read_line(text, self._room)
-            if order.reply:
-                self._print(("", order.reply))
-            if order.room is not None:
-                self._room = order.room or None
-            for given in order.inputs:
-                self._conversation.put(given)
-            if order.leaves:
-                return 0
+    async def _type(self) -> int | None:
+        """Take lines, up to the end; the exit status, where it was another end than one by an order."""
+        # Between two lines, too, the terminal is ours: what is typed then is read with the next one.
+        with self._keyboard.raw_mode():
+            while self._caught is None and not self._conversation.client.ended:
+                try:
+                    text = await self._session.prompt_async()
+                except EOFError:
+                    break
+                except KeyboardInterrupt:
+                    return INTERRUPTED
+                if self._take(text):
+                    break
+        return None if self._caught is None else 128 + self._caught
+
+    def _take(self, text: str) -> bool:
+        """Do what ``text`` asks for; whether it asks for the end."""
+        order = read_line(text, self._room)
+        if order.reply:
+            self._print(("", order.reply))
+        if order.room is not None:
+            self._former, self._room = self._room, order.room or None
+        for given in order.inputs:
+            self._conversation.put(given)
+        return order.leaves
 
     def _prompt(self) -> FormattedText:
-        return FormattedText([("bold", f"{self._room or '-'}> ")])
+        return FormattedText([("bold", f"{clean_line(self._room or '-')}> ")])
 
     def _toolbar(self) -> FormattedText:
         client, state = self._conversation.client, self._state
         if state.state == "online":
             here = len(client.members(key(self._room))) if self._room else 0
-            text = f" {clean_line(client.name)} at {self._url}" + (f", {here} in {self._room}" if self._room else "")
+            text = f" {clean_line(client.name)} at {self._url}"
+            if self._room:
+                text += f", {here} in {clean_line(self._room)}"
         elif state.state == "waiting" and state.retry_at is not None:
             left = max(0, round(state.retry_at - time.monotonic()))
-            text = f" no connection ({clean_line(state.reason)}); next attempt in {left} s"
+            text = f" no connection; next attempt in {left} s"
         else:
             text = f" connecting to {self._url} …"
         lines: list[tuple[str, str]] = [("", text)]
@@ -156,35 +243,49 @@ class _Screen:
             else:
                 self._waiting.pop(output.number, None)
             if output.state == "failed":
-                self._print(("ansired", f"✗ not said: {clean_line(output.text)} ({clean_line(output.why)})"))
+                self._tell_failed(output.text, output.why)
         elif isinstance(output, person.Trouble):
-            self._print(("ansired", clean_line(output.error.text)))
+            self._print((_BAD, clean_line(output.error.text)))
+            if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:
+                self._room = self._former
         elif isinstance(output, person.Changed):
-            if output.state == "ended" and output.reason != "left":
-                self._failed = True
-            self._state = output
+            self._show_change(output)
+
+    def _show_change(self, change: person.Changed) -> None:
+        if change.state == "online" and change.name:
+            self._print((_QUIET, f"You are {clean_line(change.name)}."))
+        elif change.state == "waiting":
+            self._print((_QUIET, f"No connection: {clean_line(change.reason)}"))
+        self._state = change
+
+    def _tell_failed(self, text: str, why: str) -> None:
+        self._failed = True
+        self._print((_BAD, f"✗ not said: {clean_line(text)} ({clean_line(why)})"))
 
     def _show_event(self, event: Event) -> None:
-        moment = dt.datetime.fromtimestamp(event.time / 1000).astimezone()
+        moment = moment_of(event)
         if moment.date() != self._day:
             self._day = moment.date()
-            self._print(("ansibrightblack", f"--- {moment:%A, %d %B %Y} ---"))
-        text = phrase_event(event, self._conversation.client, key(self._room) if self._room else None)
-        sender = clean_line(event.sender)
-        before, found, after = text.partition(sender)
-        quiet = "" if event.kind in ("say", "act", "announce") else "ansibrightblack"
-        self._print(
-            ("ansibrightblack", f"{moment:%H:%M} "),
-            (quiet, before),
-            (f"bold {colour_of(event.sender)}" if found and not quiet else quiet, found),
-            (quiet, after),
-        )
+            self._print((_QUIET, f"--- {moment:%A, %d %B %Y} ---"))
+        room = key(self._room) if self._room else None
+        before, name, after = event_parts(event, self._conversation.client, room)
+        quiet = "" if event.kind in ("say", "act", "announce") else _QUIET
+        coloured = f"bold {colour_of(name)}" if name and not quiet else quiet
+        self._print((_QUIET, f"{moment:%H:%M} "), (quiet, before), (coloured, name), (quiet, after))
 
-    @staticmethod
-    def _print(*parts: tuple[Any, str]) -> None:
-        print_formatted_text(FormattedText(list(parts)))
+    def _print(self, *parts: tuple[str, str]) -> None:
+        # All that comes in one go is drawn in one go: the line that is being typed is drawn anew behind each.
+        if not self._parts:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._parts += [*parts, ("", "\n")]
+
+    def _flush(self) -> None:
+        parts, self._parts = self._parts, []
+        if parts:
+            print_formatted_text(FormattedText(parts), end="")
 
 
 async def run_terminal(conversation: Conversation, room: str, url: str) -> int:
     """Run ``conversation`` in the terminal; the exit status."""
-    return await _Screen(conversation, room, url).run()
+    with _terminal() as keyboard:
+        return await _Screen(keyboard, conversation, room, url).run()

@@ -1,8 +1,9 @@
 """The text port: the chat for people who have ``nc`` or telnet. It asks for a name; then each line is said.
 
 Each of them is a client of the same hub, with the same state machine as every other client: the text port only turns lines
-into what the client is asked, and what the client is told into lines. Telnet's negotiation is taken out, the ends of lines may
-be CRLF, a line that is too long is left out, and nothing is sent that a terminal would obey.
+into what the client is asked, and what the client is told into lines. Nobody is told again what they said themselves.
+Telnet's negotiation is declined and taken out, the ends of lines may be CRLF, a line that is too long is left out, and nothing
+is sent that a terminal would obey.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ from framing import Lines, Raw, Wire
 from framing.drivers.service import Peer
 from protocols.chat import client as person
 from protocols.chat.host import Host
-from protocols.chat.messages import FromServer, to_map
+from protocols.chat.messages import Event, FromServer, Welcome, to_map
 from protocols.chat.phrases import phrase, read_line
-from protocols.chat.safety import clean_line
+from protocols.chat.safety import clean_line, key
 
 __all__ = ["MAX_LINE", "TEXT_WIRE", "TextService"]
 
@@ -29,8 +30,17 @@ MAX_LINE: Final = 4096
 
 TEXT_WIRE: Final[Wire[bytes]] = Wire(Lines(max_frame=MAX_LINE, on_oversize="skip", final="optional"), Raw())
 
+MOST_PENDING: Final = 100
+"""Lines of one person that may wait until they may be said; those above are not said."""
+
+NAME_TIMEOUT: Final = 120.0
+"""Seconds in which to give a name."""
+
 CLOCK: Final = 0.1
 
+_NO_MORE: Final = "(not said: wait until what you have typed before is said)"
+
+_IAC, _WILL, _WONT, _DO, _DONT = 255, 251, 252, 253, 254
 # RFC 854: IAC, then a command; WILL, WON'T, DO and DON'T take one byte more, SB goes up to IAC SE.
 _TELNET = re.compile(rb"\xff(?:[\xfb-\xfe].?|\xfa(?:[^\xff]|\xff[^\xf0])*(?:\xff\xf0)?|.|$)", re.DOTALL)
 
@@ -46,6 +56,8 @@ class _TextLine:
         self._connected = False
         self._left = False
         self._entered = False
+        self._since = time.monotonic()
+        self._session = ""
         # The server's thread brings what is typed, the hub's what is told.
         self._lock = threading.RLock()
 
@@ -68,6 +80,8 @@ class _TextLine:
 
     def typed(self, line: bytes) -> None:
         """A line came."""
+        if answer := b"".join(_declined(command) for command in _TELNET.findall(line)):
+            self._peer.send_encoded(answer)
         text = _TELNET.sub(b"", line).decode("utf-8", "replace").rstrip("\r\0")
         with self._lock:
             client = self._client
@@ -85,7 +99,10 @@ class _TextLine:
             if order.room is not None:
                 self._room = order.room or None
             for given in order.inputs:
-                self._handle(given)
+                if isinstance(given, person.Say) and client.pending >= MOST_PENDING:
+                    self.show(_NO_MORE)
+                else:
+                    self._handle(given)
 
     def gone(self) -> None:
         """The connection has ended."""
@@ -102,13 +119,18 @@ class _TextLine:
         if told is None:
             told = encoded["map"] = to_map(message)
         with self._lock:
+            if isinstance(message, Welcome):
+                self._session = message.session
             self._handle(person.Received(told))
 
     def tick(self, now: float) -> None:
         """Time has passed."""
         with self._lock:
             client = self._client
-            if client is not None and client.wake_at is not None and client.wake_at <= now:
+            if client is None:
+                if now - self._since >= NAME_TIMEOUT:
+                    self.close()
+            elif client.wake_at is not None and client.wake_at <= now:
                 self._handle(person.Wake())
 
     # ---------------------------------------------------------------- the client
@@ -137,7 +159,7 @@ class _TextLine:
                 self._left = True
                 self.close()
         elif isinstance(output, person.Told):
-            if text := phrase(output.message, client, self._room):
+            if not self._mine(output.message) and (text := phrase(output.message, client, self._room)):
                 self.show(text)
         elif isinstance(output, person.Posted):
             if output.state == "failed":
@@ -149,7 +171,25 @@ class _TextLine:
             self.show(f"You are {clean_line(output.name)}. /help tells what you can do.")
         elif output.state == "ended" and not self._entered:
             self._client = None
+            self._since = time.monotonic()
             self.show("What is your name?")
+
+    def _mine(self, told: object) -> bool:
+        """Whether it stands on the screen already, for it was typed there."""
+        return (
+            isinstance(told, Event)
+            and told.kind == "say"
+            and told.room == (key(self._room) if self._room is not None else None)
+            and told.id is not None
+            and told.id[0] == self._session
+        )
+
+
+def _declined(command: bytes) -> bytes:
+    """The answer to a command of telnet's: nothing that it offers or asks for is wanted here."""
+    if len(command) < 3 or command[1] not in (_WILL, _DO):
+        return b""
+    return bytes((_IAC, _WONT if command[1] == _DO else _DONT, command[2]))
 
 
 class TextService:

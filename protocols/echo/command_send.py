@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from framing import ConnectionClosed, FramingError, Raw, Text, Timeout, Wire
-from framing.cli.parameters import client_tls, read_address, read_seconds, tls_client_option, wire_option
+from framing.cli.parameters import client_tls, read_address, read_message, read_seconds, tls_client_option, wire_option
 from framing.drivers import blocking, datagram
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def send(address: Address, messages: tuple[str, ...], wire: Wire[Any], *, tls_ca
     The exit status is 1 when a reply is missing, or is not what was sent.
     """
     # Arguments are read before anything is sent: a typing error in the last one leaves no half of a conversation.
-    ready = [_read(text, wire, f"message {number}") for number, text in enumerate(messages, 1)]
+    ready = [read_message(wire, text, f"message {number}") for number, text in enumerate(messages, 1)]
     address, context = client_tls(address, tls_ca)
     changed = 0
     with _conversation(address, wire, timeout, context) as ask:
@@ -93,21 +93,7 @@ def _lines(wire: Wire[Any]) -> Iterable[Any]:
     for number, line in enumerate(sys.stdin, 1):
         text = line.removesuffix("\n")
         if text.strip() or isinstance(wire.codec, (Raw, Text)):
-            yield _read(text, wire, f"line {number} of standard input")
-
-
-def _read(text: str, wire: Wire[Any], what: str) -> Any:
-    """The message that ``text`` stands for."""
-    if isinstance(wire.codec, Raw):
-        return text.encode("utf-8", "surrogateescape")
-    if isinstance(wire.codec, Text):
-        return text
-    try:
-        return json.loads(text)
-    except ValueError as error:
-        raise click.UsageError(f"{what} is no JSON: {error} (text is written '\"so\"')") from None
-    except RecursionError:
-        raise click.UsageError(f"{what} is nested too deeply") from None
+            yield read_message(wire, text, f"line {number} of standard input")
 
 
 def _show(message: Any) -> str:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import math
 
-import click
 import pytest
 from rich.console import Console
 
 from framing import Wire
 from framing.cli import bench, main
-from framing.cli.bench import Figure, measure, read_message, show
+from framing.cli.bench import Figure, measure, sample_message, show
 
 CASES = ["encode", "decode, 64 KiB chunks", "decode, 1,400 B chunks"]
 
@@ -44,7 +43,7 @@ def test_it_shows_what_the_wire_costs_beside_the_floor_and_the_codec(capsys):
 )
 def test_a_wire_is_held_against_what_it_has(spec, others):
     wire = Wire.parse(spec)
-    figures = measure(wire, read_message(wire, None), 0.1)
+    figures = measure(wire, sample_message(wire), 0.1)
     assert [figure.what for figure in figures if figure.name == "wire"] == CASES
     for case in CASES:
         group = [figure for figure in figures if figure.what == case]
@@ -63,7 +62,7 @@ def test_messages_of_any_size_can_be_measured(message):
     ("arguments", "said"),
     [
         (["nonsense"], "nonsense"),
-        (["u32+json", "--message", "{"], "no JSON"),
+        (["u32+json", "--message", "{"], "--message is no JSON"),
         (["u32+json", "--message", "[" * 100_000], "--message"),
         (["u8", "--message", "x" * 300], "cannot carry it"),
         (["u32(max_frame=4)+json", "--message", '"hello"'], "cannot carry it"),
@@ -77,14 +76,6 @@ def test_what_cannot_be_measured_is_an_error_of_the_command_line(capsys, argumen
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert said in err
-
-
-def test_a_message_is_read_as_the_wire_carries_it():
-    assert read_message(Wire.parse("u32+json"), '{"a": [1]}') == {"a": [1]}
-    assert read_message(Wire.parse("u32+text"), '{"a"}') == '{"a"}'
-    assert read_message(Wire.parse("u32"), "\udcff é") == b"\xff \xc3\xa9"
-    with pytest.raises(click.UsageError):
-        read_message(Wire.parse("u32+msgpack"), "hello")
 
 
 def test_a_console_without_unicode_can_show_it():

@@ -8,7 +8,8 @@ import click
 import pytest
 import trustme
 
-from framing.cli.parameters import client_tls, read_address, read_wire, server_tls
+from framing import Wire
+from framing.cli.parameters import client_tls, read_address, read_message, read_wire, server_tls
 from framing.drivers.address import Address
 
 TCP = Address.parse("tcp://127.0.0.1:9000")
@@ -74,3 +75,17 @@ def test_specs_and_addresses_are_read():
     for read, wrong in ((read_wire, "u33"), (read_address, "nowhere")):
         with pytest.raises(click.BadParameter, match=wrong):
             read(context, option, wrong)
+
+
+def test_a_message_is_read_as_the_wire_carries_it():
+    assert read_message(Wire.parse("u32+json"), '{"a": [1]}', "it") == {"a": [1]}
+    assert read_message(Wire.parse("u32+text"), '{"a"}', "it") == '{"a"}'
+    assert read_message(Wire.parse("u32"), "\udcff é", "it") == b"\xff \xc3\xa9"
+
+
+@pytest.mark.parametrize(
+    ("text", "says"), [("hello", "message 3 is no JSON"), ("[" * 200_000, "message 3 is nested too")]
+)
+def test_a_message_that_cannot_be_read_is_named(text, says):
+    with pytest.raises(click.UsageError, match=says):
+        read_message(Wire.parse("u32+msgpack"), text, "message 3")

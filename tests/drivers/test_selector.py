@@ -919,7 +919,7 @@ def test_cancelled_timers_do_not_pile_up() -> None:
         for _ in range(10_000):
             loop.call_later(3600, loop.stop).cancel()
         assert len(loop._reactor._timers) < 300
-        assert any(timer is keep for _, _, timer in loop._reactor._timers)
+        assert any(timer is keep for timer in loop._reactor._timers)
 
 
 def test_a_timer_of_no_seconds_that_sets_itself_again_starves_nobody() -> None:
@@ -1202,4 +1202,46 @@ def test_a_thousand_idle_connections_cost_the_active_ones_nothing() -> None:
         finally:
             for peer in crowd:
                 peer.close()
+        until(lambda: server.connections == 0)
+
+
+def test_a_server_that_is_full_sleeps_while_others_wait_to_be_accepted() -> None:
+    class Counting(selectors.DefaultSelector):
+        waits = 0
+
+        def select(self, timeout: float | None = None) -> Any:
+            self.waits += 1
+            return super().select(timeout)
+
+    with (
+        Counting() as selector,
+        running(Echo(), selector=selector, max_connections=1) as server,
+        connect(server.address, WIRE, timeout=2) as first,
+        connect(server.address, WIRE, timeout=2) as second,
+    ):
+        first.send(1)
+        assert first.receive() == 1
+        second.send(2)
+        before = selector.waits
+        with pytest.raises(Timeout):
+            second.receive(timeout=0.3)
+        assert selector.waits - before < 20
+        first.close()
+        assert second.receive() == 2
+
+
+def test_connections_that_a_server_has_made_itself_do_not_count() -> None:
+    quiet = Echo()
+    with running(Echo()) as server, running(Echo()) as other:
+        with connect(server.address, WIRE, timeout=2) as client:
+            client.send(1)
+            assert client.receive() == 1
+            in_loop(server, lambda: server.connect(other.address, WIRE, quiet))
+            until(lambda: other.connections == 1)
+            assert server.connections == 1
+            other.stop()
+            until(lambda: len(quiet.said) == 2)  # opened, and closed
+            client.send(2)
+            assert client.receive() == 2
+            assert server.connections == 1
         until(lambda: server.connections == 0)

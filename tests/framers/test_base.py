@@ -20,11 +20,15 @@ from framing import (
     FrameTooLarge,
     LengthPrefixed,
     Lines,
+    Netstring,
     TruncatedFrame,
+    VarintPrefixed,
     Wire,
 )
 from framing.framers.base import LENT_BYTES
 from framing.kernels.found import ROOM
+from framing.kernels.outbox import OVERHEAD
+from tests.conformance.registry import FRAMERS
 
 U16 = LengthPrefixed(2)
 
@@ -440,3 +444,41 @@ class Mistaken(Framer):
             raise KeyError("a mistake")
         end = start + 1 + data[start]
         return start + 1, end, end
+
+
+@pytest.mark.parametrize("framer", FRAMERS, ids=repr)
+def test_what_a_joiner_takes_it_joins_as_the_framer_would_one_by_one(framer: Framer) -> None:
+    joiner = framer.joiner()
+    if joiner is None:
+        return
+    join, most = joiner
+    sizes = [size for size in (0, 1, 2, 127, 128, 255, 256, 65_535, 65_536, most) if size <= min(most, 1 << 21)]
+    payloads = [bytes([size % 251]) * size for size in sizes]
+    assert join(payloads) == b"".join(map(framer.encode, payloads))
+    for payload in payloads:
+        assert join([payload]) == framer.encode(payload)
+        assert len(framer.encode(payload)) <= len(payload) + OVERHEAD
+    if most < 1 << 21:
+        assert join([b"x", bytes(most + 1)]) is None
+        with pytest.raises(EncodeError):
+            framer.encode(bytes(most + 1))
+
+
+def test_there_is_a_joiner_where_every_payload_can_be_carried_and_else_none() -> None:
+    for framer, most in (
+        (LengthPrefixed(1), 255),
+        (LengthPrefixed(1, counts="frame"), 254),
+        (LengthPrefixed(4, max_frame=7), 7),
+        (VarintPrefixed(max_frame=7), 7),
+    ):
+        joiner = framer.joiner()
+        assert joiner is not None
+        assert joiner[1] == most
+    for framer in (LengthPrefixed(4, min_frame=1), VarintPrefixed(min_frame=1), Lines(), Netstring()):
+        assert framer.joiner() is None
+
+
+@pytest.mark.parametrize("method", ["encode", "wrap", "encode_many"])
+def test_a_framer_with_an_encoding_of_its_own_has_not_the_joiner_of_another(method: str) -> None:
+    own = type("Own", (LengthPrefixed,), {"__slots__": (), method: getattr(LengthPrefixed, method)})
+    assert own(4).joiner() is None

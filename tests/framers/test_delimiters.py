@@ -6,7 +6,17 @@ from contextlib import suppress
 
 import pytest
 
-from framing import CorruptFrame, Delimited, EncodeError, Framer, FrameTooLarge, Lines, TruncatedFrame
+from framing import (
+    CorruptFrame,
+    DecodeError,
+    Decoder,
+    Delimited,
+    EncodeError,
+    Framer,
+    FrameTooLarge,
+    Lines,
+    TruncatedFrame,
+)
 
 MLLP = Delimited(b"\x1c\r", start=b"\x0b")
 SEQUENCE = Delimited(b"\n", start=b"\x1e")
@@ -133,3 +143,21 @@ def test_a_last_line_that_ends_in_half_a_newline():
 def test_an_option_that_cannot_be_is_named(make, error: type[Exception], says: str):
     with pytest.raises(error, match=says):
         make()
+
+
+@pytest.mark.parametrize("limit", [0, 1])
+@pytest.mark.parametrize("cut", range(14))
+def test_a_refused_payload_is_told_by_its_own_place_behind_a_frame_that_it_cuts_off(cut: int, limit: int):
+    def refuse(payload: bytes) -> bytes:
+        if payload == b"bad":
+            raise DecodeError("no")
+        return payload
+
+    stream = b"\x02ok\n\x02cut\x02bad\n"
+    decoder = Decoder(Delimited(b"\n", start=b"\x02", on_corrupt="skip"), refuse)
+    got: list[bytes] = []
+    chunks = iter((stream[:cut], stream[cut:], b"", b""))
+    with pytest.raises(DecodeError) as refused:
+        got.extend(one for chunk in chunks for one in decoder.feed(chunk, limit))
+    assert (got, refused.value.offset) == ([b"ok"], 8)
+    assert (decoder.feed(b"\x02on\n"), decoder.skipped) == ([b"on"], 1)

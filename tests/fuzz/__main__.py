@@ -25,6 +25,7 @@ def child(target: str, arguments: list[str]) -> None:
     import atheris
 
     with atheris.instrument_imports(include=["framing"]):
+        import framing.spec  # noqa: F401 -- else it is loaded when it is first used, and not instrumented
         from tests.fuzz import invariants
 
     # To merge, the fuzzer starts itself again by this, through a shell.

@@ -89,9 +89,8 @@ def test_many_frames_in_one_chunk(framer: Framer) -> None:
 
 @needs_twin
 @pytest.mark.parametrize("framer", FRAMERS, ids=repr)
-@pytest.mark.parametrize("chunk", [7, 1000])
-def test_one_frame_in_small_chunks(framer: Framer, chunk: int) -> None:
-    size = 1000 * chunk
+@pytest.mark.parametrize(("chunk", "size"), [(7, 7000), (1000, 250_000)])  # all of it within the processor's caches
+def test_one_frame_in_small_chunks(framer: Framer, chunk: int, size: int) -> None:
     hold_linear(framer, chunked(framed(framer, size), chunk), chunked(framed(framer, TIMES * size), chunk))
 
 

@@ -88,41 +88,47 @@ PyObject *call_reference(const char *module, const char *name, PyObject *const *
 }
 
 void begin_payloads(Payloads *payloads) {
-    payloads->list = NULL;
-    payloads->batched = 0;
+    payloads->items = payloads->few;
+    payloads->count = 0;
+    payloads->room = FEW;
 }
 
 void end_payloads(Payloads *payloads) {
-    Py_CLEAR(payloads->list);
-    while (payloads->batched > 0) {
-        Py_DECREF(payloads->batch[--payloads->batched]);
+    while (payloads->count > 0) {
+        Py_DECREF(payloads->items[--payloads->count]);
+    }
+    if (payloads->items != payloads->few) {
+        PyMem_Free(payloads->items);
     }
 }
 
-int put_batch(Payloads *payloads) {
-    const Py_ssize_t batched = payloads->batched;
-    if (payloads->list == NULL) {
-        payloads->list = PyList_New(batched);
-        if (payloads->list == NULL) {
-            return -1;
-        }
-        payloads->batched = 0;
-        for (Py_ssize_t index = 0; index < batched; index++) {
-            PyList_SetItem(payloads->list, index, payloads->batch[index]);
-        }
-        return 0;
+int grow_payloads(Payloads *payloads) {
+    const int first = payloads->items == payloads->few;
+    /* Each is an object of several words: eight times as many pointers overflow no number. */
+    const size_t room = (size_t)payloads->room * 8;
+    PyObject **items = PyMem_Realloc(first ? NULL : payloads->items, room * sizeof *items);
+    if (items == NULL) {
+        PyErr_NoMemory();
+        return -1;
     }
-    int failed = 0;
-    payloads->batched = 0;
-    for (Py_ssize_t index = 0; index < batched; index++) {
-        failed = failed < 0 ? failed : PyList_Append(payloads->list, payloads->batch[index]);
-        Py_DECREF(payloads->batch[index]);
+    if (first) {
+        memcpy(items, payloads->few, sizeof payloads->few);
     }
-    return failed;
+    payloads->items = items;
+    payloads->room = (Py_ssize_t)room;
+    return 0;
 }
 
 PyObject *payloads_list(Payloads *payloads) {
-    return put_batch(payloads) < 0 ? NULL : Py_NewRef(payloads->list);
+    const Py_ssize_t count = payloads->count;
+    PyObject *list = PyList_New(count);
+    if (list != NULL) {
+        payloads->count = 0;
+        for (Py_ssize_t index = 0; index < count; index++) {
+            PyList_SetItem(list, index, payloads->items[index]);
+        }
+    }
+    return list;
 }
 
 void begin_answer(Answer *answer, Payloads *payloads) {

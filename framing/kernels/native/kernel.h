@@ -86,13 +86,13 @@ typedef struct {
     int mutable; /* the data is a bytearray, and so the payloads are */
 } Input;
 
-/* The payloads, in order: those of a small chunk make a list of just their number, which spares the growth of one. */
-#define BATCH 128
+/* The payloads, in order. They become a list when their number is known: to grow one costs twice as much for each. */
+#define FEW 128
 
 typedef struct {
-    PyObject *list; /* of the first of them; NULL where `batch` has all */
-    Py_ssize_t batched;
-    PyObject *batch[BATCH];
+    PyObject **items; /* `few`, or memory of its own where they are more */
+    Py_ssize_t count, room;
+    PyObject *few[FEW];
 } Payloads;
 
 /* What a kernel answers. All is zero when the kernel is called; `fault`, and what is no C integer, are the reference's alone
@@ -134,8 +134,8 @@ void end_answer(Answer *answer);
 
 void begin_payloads(Payloads *payloads); /* what has begun must be ended */
 void end_payloads(Payloads *payloads);
-int put_batch(Payloads *payloads);             /* into the list; -1 with an exception */
-PyObject *payloads_list(Payloads *payloads); /* a new reference; NULL with an exception */
+int grow_payloads(Payloads *payloads);         /* room for more of them; -1 with an exception */
+PyObject *payloads_list(Payloads *payloads); /* which has none from then on; NULL with an exception */
 
 /* Let the reference go on where a kernel said JUDGE, and put the two answers together; -1 with an exception. `args` are the
  * options as Python has them. `data` is what the kernel was called with; where it is NULL the reference gets a copy. */
@@ -152,11 +152,11 @@ static inline int deliver_object(Answer *answer, Py_ssize_t at, PyObject *payloa
         return -1;
     }
     Payloads *payloads = answer->payloads;
-    if (payloads->batched == BATCH && put_batch(payloads) < 0) {
+    if (payloads->count == payloads->room && grow_payloads(payloads) < 0) {
         Py_DECREF(payload);
         return -1;
     }
-    payloads->batch[payloads->batched++] = payload;
+    payloads->items[payloads->count++] = payload;
     answer->count++;
     answer->frame = at;
     return 0;
@@ -223,6 +223,9 @@ void check_sequence(int width, const unsigned char *bytes, Py_ssize_t size, unsi
 /* carry.c */
 extern PyType_Spec carry_spec;
 PyObject *new_carry(PyTypeObject *type, const Kernel *kernel, PyObject *args); /* NULL, and no exception, where they do not fit */
+
+/* outbox.c */
+extern PyType_Spec outbox_spec;
 
 /* lengths.c */
 extern const Kernel split_prefixed_kernel, split_varint_kernel, split_field_kernel, split_fixed_kernel, split_records_kernel;

@@ -74,14 +74,10 @@ static inline Outcome split_by(const Py_ssize_t width, const int little, const O
     const uint64_t least = (uint64_t)options->prefixed.min_frame;
     const uint64_t most = (uint64_t)options->prefixed.max_frame;
     Py_ssize_t at = input->start;
-    for (;;) {
-        const unsigned char *frame = input->data + at;
-        const Py_ssize_t left = input->size - at;
-        if (left < width) {
-            return incomplete(answer, at, width);
-        }
-        uint64_t length = read_unsigned(frame, width, little);
-        length -= counted; /* what is less than that becomes more than any limit */
+    Py_ssize_t left = input->size - at;
+    uint64_t field = left < width ? 0 : read_unsigned(input->data + at, width, little);
+    while (left >= width) {
+        const uint64_t length = field - counted; /* what is less than that becomes more than any limit */
         if (length < least || length > most) {
             return judge(answer, at);
         }
@@ -91,7 +87,12 @@ static inline Outcome split_by(const Py_ssize_t width, const int little, const O
             }
             return promised(answer, at, width + (Py_ssize_t)length, width, width + (Py_ssize_t)length);
         }
-        if (deliver(input, answer, at, frame + width, (Py_ssize_t)length) < 0) {
+        const unsigned char *payload = input->data + at + width;
+        const unsigned char *behind = payload + length;
+        left -= width + (Py_ssize_t)length;
+        /* Read ahead: copying a payload of another size than the last makes the processor start anew, and wait for it. */
+        field = left < width ? 0 : read_unsigned(behind, width, little);
+        if (deliver(input, answer, at, payload, (Py_ssize_t)length) < 0) {
             return FAILED;
         }
         at += width + (Py_ssize_t)length;
@@ -99,6 +100,7 @@ static inline Outcome split_by(const Py_ssize_t width, const int little, const O
             return stopped(answer, at);
         }
     }
+    return incomplete(answer, at, width);
 }
 
 /* With a constant width the loop over its bytes is one load. */

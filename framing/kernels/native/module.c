@@ -82,7 +82,10 @@ static int fill_module(PyObject *module) {
     state->carry = PyType_FromModuleAndSpec(module, &carry_spec, NULL);
     state->partial = functools != NULL ? attribute(functools, "partial") : NULL;
     Py_XDECREF(functools);
-    return state->carry != NULL && state->partial != NULL ? 0 : -1;
+    PyObject *outbox = PyType_FromModuleAndSpec(module, &outbox_spec, NULL);
+    const int added = outbox != NULL ? PyModule_AddObjectRef(module, "Outbox", outbox) : -1;
+    Py_XDECREF(outbox);
+    return state->carry != NULL && state->partial != NULL ? added : -1;
 }
 
 static int traverse_module(PyObject *module, visitproc visit, void *arg) {

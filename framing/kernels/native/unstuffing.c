@@ -90,6 +90,9 @@ static inline Py_ssize_t next_code(const unsigned char *body, Py_ssize_t at, Py_
 static int unstuff_cobs(const Options *options, const Input *input, Answer *answer, const unsigned char *body,
                         Py_ssize_t size) {
     Py_ssize_t total = size - 1;
+    if (body[0] == size && total <= options->stuffed.max_frame) {
+        return deliver(input, answer, body - input->data, body + 1, total) < 0 ? -1 : 1; /* it has no zero */
+    }
     if (size > COBS_FULL) { /* there is room for a full block that is not the last */
         for (Py_ssize_t at = 0, next; at < size; at = next) {
             next = next_code(body, at, size);

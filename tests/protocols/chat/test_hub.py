@@ -344,12 +344,12 @@ def test_clocks_that_jump_change_nothing() -> None:
     table.give()
     table.now = -5.0
     table.hub.handle([], -5.0, -1)
-    assert "ann" in table.shut  # a leap forward is a long silence …
+    assert "ann" not in table.shut  # a leap forward is no silence of hers
+    assert table.last("ann")["type"] == "ping"
     table.give(server.Opened("ben"))
-    assert (
-        table.send("ben", {"type": "hello", "version": 1, "name": "ben"})[0]["type"] == "welcome"
-    )  # … and back is none
-    assert session
+    assert table.send("ben", {"type": "hello", "version": 1, "name": "ben"})[0]["type"] == "welcome"
+    (ok,) = [told for told in table.send("ann", {"type": "rooms", "id": [session, 9]}) if told["type"] == "roomlist"]
+    assert ok["rooms"] == {"lobby": 1}
 
 
 def test_passwords_need_a_private_connection_and_are_verified_outside() -> None:
@@ -421,6 +421,130 @@ def test_ten_thousand_joins_and_leaves_leave_nothing_behind() -> None:
     held = table.hub.held
     assert held["connections"] <= 1
     assert held["sessions"] <= 101
-    assert held["rooms"] == 2
+    assert held["rooms"] == 1  # the announcements
     assert held["live"] + held["behind"] <= 2
     assert watcher
+
+
+def test_each_lost_connection_has_its_own_time_of_grace() -> None:
+    table = Table(Options(grace=30.0, heartbeat=1000.0))
+    for name in ("ann", "ben", "cat", "dan"):
+        table.enter(name)
+    left = []
+    for name in ("ben", "cat", "dan"):
+        table.give(server.Closed(name))
+        table.wait(20.0)
+        left.append(table.hub.members("lobby"))
+    assert left == [["ann", "ben", "cat", "dan"], ["ann", "cat", "dan"], ["ann", "dan"]]
+    table.wait(20.0)
+    assert table.hub.members("lobby") == ["ann"]
+    assert [event["sender"] for event in table.of("ann", "event") if event["kind"] == "left"] == ["ben", "cat", "dan"]
+
+
+def test_a_hub_that_stood_still_asks_before_it_calls_anybody_silent() -> None:
+    table = Table(Options(heartbeat=20.0))
+    table.enter("ann")
+    table.enter("ben")
+    table.wait(500.0)  # a disk that was slow, a machine that slept
+    assert not table.shut
+    table.send("ann", {"type": "pong", "n": 0})
+    table.wait(10.0)
+    assert not table.shut
+    table.wait(10.0)
+    assert table.shut == {"ben"}
+
+
+def test_a_room_that_everybody_has_left_is_forgotten_and_goes_on_where_it_was() -> None:
+    table = Table(Options(request_burst=10_000, max_rooms=3))
+    session = table.enter("ann", room=None)
+
+    def ask(kind: str, number: int, room: str) -> Any:
+        answers = table.send("ann", {"type": kind, "id": [session, number], "room": room})
+        return next(answer for answer in answers if answer["type"] in ("ok", "error"))
+
+    for number in range(1, 200, 2):
+        assert ask("join", number, f"r{number}")["type"] == "ok"
+        assert ask("leave", number + 1, f"r{number}")["type"] == "ok"
+        assert table.hub.held["rooms"] == 1  # the announcements
+    assert [ask("join", 300 + number, f"r{number}")["type"] for number in (1, 3, 5)] == ["ok"] * 3
+    assert ask("join", 306, "r7")["code"] == "too-many-rooms"
+    assert [(event.seq, event.kind) for event in table.log.read("r1", 0, 9)] == [
+        (1, "joined"),
+        (2, "left"),
+        (3, "joined"),
+    ]
+    # Left and entered again in one batch: the log does not have it yet.
+    table.give(
+        server.Received("ann", {"type": "leave", "id": [session, 400], "room": "r1"}),
+        server.Received("ann", {"type": "join", "id": [session, 401], "room": "r1"}),
+    )
+    assert [event.seq for event in table.log.read("r1", 0, 9)] == [1, 2, 3, 4, 5]
+
+
+def test_private_rooms_go_with_the_people_and_take_no_room_from_others() -> None:
+    table = Table(Options(max_rooms_each=2, max_rooms=2, burst=1000))
+    sessions = {name: table.enter(name) for name in ("ann", "ben", "cat", "dan")}
+    for number, other in enumerate(("ben", "cat", "dan")):
+        message = {"type": "post", "id": [sessions["ann"], number + 1], "to": other, "text": "psst"}
+        assert any(answer["type"] == "ok" for answer in table.send("ann", message))
+    assert table.hub.held["rooms"] == 1 + 1 + 3
+    (answer,) = table.send("ann", {"type": "rooms", "id": [sessions["ann"], 50]})
+    assert answer["rooms"] == {"lobby": 4}
+    answers = table.send("ann", {"type": "join", "id": [sessions["ann"], 51], "room": "attic"})
+    assert any(answer["type"] == "ok" for answer in answers)
+    again = Table(log=table.log)
+    again.give()
+    assert again.hub.held["rooms"] == 1 + 2 + 3
+    for name in sessions:
+        table.send(name, {"type": "bye"})
+    assert (table.hub.held["rooms"], table.hub.held["sessions"]) == (1, 0)
+    later = Table(log=table.log)
+    later.give()
+    assert later.hub.held["rooms"] == 1
+
+
+def test_so_many_people_are_in_a_room_and_so_many_talk_to_one() -> None:
+    table = Table(Options(max_members=2, max_private_each=1, burst=1000))
+    ann, ben = table.enter("ann"), table.enter("ben")
+    cat = table.enter("cat", room=None)
+    (answer,) = table.send("cat", {"type": "join", "id": [cat, 1], "room": "lobby"})
+    assert answer["code"] == "room-full"
+
+    def whisper(name: str, session: str, to: str) -> list[str]:
+        answers = table.send(name, {"type": "post", "id": [session, 9], "to": to, "text": "psst"})
+        return [answer.get("code", "ok") for answer in answers if answer["type"] in ("ok", "error")]
+
+    assert whisper("ann", ann, "ben") == ["ok"]
+    assert whisper("cat", cat, "ben") == ["too-many-rooms"]
+    assert ben
+
+
+def test_an_announcement_fits_into_a_frame() -> None:
+    table = Table()
+    table.enter("ann")
+    table.give(server.Announced("é" * 100_000))
+    assert table.last("ann")["text"] == "é" * 4096
+
+
+def test_the_hello_of_somebody_who_comes_back_may_have_many_cursors() -> None:
+    table = Table()
+    table.enter("ann")
+    token = table.of("ann", "welcome")[0]["token"]
+    cursors = {f"@{number:020}": number for number in range(300)}
+    table.give(server.Opened("again"))
+    answers = table.send("again", {"type": "hello", "version": 1, "resume": {"token": token, "cursors": cursors}})
+    assert answers[0]["resumed"]
+
+
+def test_sessions_that_nobody_came_back_for_are_forgotten_the_oldest_first() -> None:
+    table = Table(Options(grace=1.0, session_lifetime=150.0, heartbeat=1000.0))
+    table.enter("watcher")
+    for name in ("ann", "ben"):
+        table.enter(name)
+        table.give(server.Closed(name))
+        table.wait(60.0)
+    assert [record.name for record in table.log.sessions()] == ["watcher", "ann", "ben"]
+    table.wait(60.0)
+    assert [record.name for record in table.log.sessions()] == ["watcher", "ben"]
+    table.wait(60.0)
+    assert [record.name for record in table.log.sessions()] == ["watcher"]

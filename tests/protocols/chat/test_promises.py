@@ -83,6 +83,7 @@ class Chat(RuleBasedStateMachine):
 
     @rule(number=who, name=st.sampled_from(["ann", "Ben", "p0", "q"]))
     def rename(self, number: int, name: str) -> None:
+        self.person(number).renamed = True
         self.world.tell(self.person(number), person.Ask("rename", name))
 
     @rule(number=who, what=st.sampled_from(["join", "leave"]), room=st.sampled_from(["lobby", "Attic"]))

@@ -48,6 +48,7 @@ class Person:
     stored: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
     said: int = 0
+    renamed: bool = False  # it has asked for another name, which may be taken, or be somebody's who comes later
 
 
 class World:
@@ -247,6 +248,7 @@ class World:
         self.check()
         for who in self.people:
             if not who.client.online:
+                assert any(each.renamed for each in self.people), f"{who.client.name} has given up"
                 continue
             for room in who.client.rooms:
                 head = self.log.rooms().get(room, 0)

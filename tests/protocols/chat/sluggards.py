@@ -1,0 +1,135 @@
+"""Members of the listeners' room who do not read as fast as is spoken there, in a process of their own.
+
+    python -m tests.protocols.chat.sluggards tcp://127.0.0.1:9009 --never 1 --drip 50
+
+The first never read, the others read one byte a second; all of them ask for a sign of life now and then, so that nobody takes
+them for dead. Their buffers in the system are as small as they get, so that what they do not read stays with the server. Who
+is closed comes back, with its session, and goes on from where it was. They say "ready" when all have joined; the end of the
+input ends them, and their figures come as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import select
+import socket
+import sys
+import time
+from typing import Any
+
+from framing.drivers.address import Address
+from protocols.chat.conversation import DEFAULT_WIRE
+from protocols.echo.descriptors import allow
+from tests.protocols.chat.listeners import ROOM
+
+LEAST_BUFFER = 1 << 12
+SMALL_SEGMENT = 536
+"""Bytes: the server's system sizes its own buffer by it."""
+
+SIGN_OF_LIFE = 10.0
+AGAIN = 1.0
+"""Seconds until one that was closed comes back."""
+
+
+class Sluggard:
+    """One of them."""
+
+    def __init__(self, address: Address, name: str, *, drips: bool) -> None:
+        self.address = address
+        self.name = name
+        self.drips = drips
+        self.sock: socket.socket | None = None
+        self.token: str | None = None
+        self.cursor = 0
+        self.closed = 0
+        self.read = 0
+        self.again = 0.0
+        self.signed = 0.0
+
+    def join(self) -> None:
+        """Connect, and read for the last time what comes as fast as it does."""
+        sock = socket.socket()
+        sock.settimeout(10)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, LEAST_BUFFER)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, SMALL_SEGMENT)
+        sock.connect((self.address.host, self.address.port))
+        hello: dict[str, Any] = {"type": "hello", "version": 1, "name": self.name}
+        if self.token is not None:
+            hello["resume"] = {"token": self.token, "cursors": {ROOM: self.cursor}}
+        sock.sendall(DEFAULT_WIRE.encode(hello))
+        decoder = DEFAULT_WIRE.decoder()
+        joined = False
+        while not joined:
+            data = sock.recv(1 << 12)
+            if not data:
+                raise ConnectionError(f"{self.name} was not let in")
+            for message in decoder.feed(data):
+                if message["type"] == "welcome":
+                    self.token = message["token"]
+                    joined = ROOM in message["rooms"]
+                    if not joined:
+                        join = {"type": "join", "id": (message["session"], 1), "room": ROOM}
+                        sock.sendall(DEFAULT_WIRE.encode(join))
+                elif message["type"] == "ok":
+                    joined, self.cursor = True, message["seq"]
+        sock.setblocking(False)
+        self.sock = sock
+        self.signed = time.monotonic()
+
+    def tick(self, now: float) -> None:
+        """Once a second."""
+        if self.sock is None:
+            if now >= self.again:
+                try:
+                    self.join()
+                except OSError:
+                    self.again = now + AGAIN
+            return
+        try:
+            if now >= self.signed + SIGN_OF_LIFE:
+                self.sock.send(DEFAULT_WIRE.encode({"type": "ping", "n": 1}))
+                self.signed = now
+            if self.drips:
+                data = self.sock.recv(1)
+                self.read += len(data)
+                over = not data
+            else:
+                poll = select.poll()
+                poll.register(self.sock, 0)
+                over = bool(poll.poll(0))
+        except BlockingIOError:
+            over = False
+        except OSError:
+            over = True
+        if over:
+            self.sock.close()
+            self.sock = None
+            self.closed += 1
+            self.again = now + AGAIN
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument("--never", type=int, default=1)
+    parser.add_argument("--drip", type=int, default=50)
+    options = parser.parse_args()
+    count = options.never + options.drip
+    allow(count)
+    address = Address.parse(options.address)
+    them = [Sluggard(address, f"s{number:04}", drips=number >= options.never) for number in range(count)]
+    for one in them:
+        one.join()
+    print("ready", flush=True)
+    following = time.monotonic()
+    while not select.select([sys.stdin], [], [], max(following - time.monotonic(), 0.0))[0]:
+        following += 1.0
+        for one in them:
+            one.tick(time.monotonic())
+    figures = {"closed": sum(one.closed for one in them), "read": sum(one.read for one in them)}
+    print(json.dumps(figures), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,341 @@
+"""The client by itself: what it sends and shows, given what a server says. (Its promises: test_promises.)"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+
+from protocols.chat import client as person
+from protocols.chat.messages import to_map
+from tests.protocols.chat.puppets import LIMITS, welcome
+
+
+class Desk:
+    """A client and its outputs, by hand; the time is a number."""
+
+    def __init__(self, *rooms: str, **options: Any) -> None:
+        self.now = 1000.0
+        self.client = person.Client("ann", rooms, chance=lambda: 1.0, **options)
+        self.sent: list[dict[str, Any]] = []
+        self.shown: list[Any] = []
+        self.give(person.Wake())
+
+    def give(self, given: person.Input, *, after: float = 0.0) -> list[Any]:
+        self.now += after
+        outputs = self.client.handle(given, self.now)
+        self.sent += [to_map(output.message) for output in outputs if isinstance(output, person.Transmit)]
+        self.shown += [output for output in outputs if not isinstance(output, person.Transmit)]
+        return outputs
+
+    def tell(self, *messages: dict[str, Any]) -> None:
+        for message in messages:
+            self.give(person.Received(message))
+
+    def enter(self, **options: Any) -> None:
+        self.give(person.Connected())
+        self.tell(welcome(**options))
+
+    def last(self, kind: str) -> dict[str, Any]:
+        return next(message for message in reversed(self.sent) if message["type"] == kind)
+
+    def of(self, kind: type) -> list[Any]:
+        return [output for output in self.shown if isinstance(output, kind)]
+
+    @property
+    def state(self) -> person.Changed:
+        changed: person.Changed = self.of(person.Changed)[-1]
+        return changed
+
+
+def ok(id_: Any, **more: Any) -> dict[str, Any]:
+    return {"type": "ok", "id": id_, **more}
+
+
+# ------------------------------------------------------------------------- posts
+
+
+def test_posts_are_sent_one_by_one_and_told_of_as_pending_and_stored() -> None:
+    desk = Desk()
+    desk.give(person.Say("before there is a connection", room="a"))
+    desk.enter()
+    desk.give(person.Say("second", to="ben"))
+    assert [post.state for post in desk.of(person.Posted)] == ["pending", "pending"]
+    assert (desk.last("post")["text"], desk.client.pending) == ("before there is a connection", 2)
+    desk.tell(ok(desk.last("post")["id"]))
+    assert (desk.last("post")["text"], desk.last("post")["to"]) == ("second", "ben")
+    desk.tell({"type": "error", "code": "no-such-name", "text": "nobody", "id": desk.last("post")["id"]})
+    assert [(post.number, post.state, post.why) for post in desk.of(person.Posted)[2:]] == [
+        (1, "stored", ""),
+        (2, "failed", "nobody"),
+    ]
+
+
+def test_a_post_that_came_too_soon_is_sent_again_when_the_server_has_said() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Say("a", room="r"))
+    first = desk.last("post")
+    desk.tell({"type": "error", "code": "rate", "text": "slower", "id": first["id"], "retry_after": 2.5})
+    assert desk.client.wake_at == desk.now + 2.5
+    desk.give(person.Wake(), after=2.4)
+    assert sum(message["type"] == "post" for message in desk.sent) == 1
+    desk.give(person.Wake(), after=0.2)
+    assert desk.last("post") == first
+    assert sum(message["type"] == "post" for message in desk.sent) == 2
+
+
+def test_posts_without_an_answer_are_sent_again_by_the_same_id() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Say("a", room="r"))
+    first = desk.last("post")
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    desk.enter(resumed=True)
+    assert desk.last("post") == first
+
+
+def test_a_post_that_may_be_stored_is_sent_again_though_the_server_has_narrower_limits_now() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Say("x" * 100, room="r"))
+    first = desk.last("post")
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True, limits={**LIMITS, "text": 10})
+    assert desk.sent[before + 1 :] == [first]
+
+
+def test_where_the_session_is_forgotten_it_is_not_guessed_whether_a_post_was_stored() -> None:
+    desk = Desk()
+    desk.enter()
+    for text in ("sent", "not sent"):
+        desk.give(person.Say(text, room="r"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    desk.enter(session="another")
+    failed = [post for post in desk.of(person.Posted) if post.state == "failed"]
+    assert [(post.text, "not known" in post.why) for post in failed] == [("sent", True)]
+    assert (desk.last("post")["text"], desk.last("post")["id"]) == ("not sent", ("another", 1))
+
+
+@pytest.mark.parametrize(
+    ("say", "why"),
+    [
+        (person.Say("x" * 8193, room="r"), "8192 bytes"),
+        (person.Say("\u20ac" * 2731, room="r"), "8192 bytes"),
+        (person.Say("\n".join("x" * 101), room="r"), "100 lines"),
+        (person.Say("x" * (1 << 20), room="r"), "8192 bytes"),
+        (person.Say(" \x1b[2J\n", room="r"), "nothing to say"),
+        (person.Say("a", room="r" * 200), "128"),
+        (person.Say("a", room="\udcff"), "no text"),
+        (person.Say("a", to="t" * 200), "64"),
+    ],
+)
+def test_what_the_server_must_refuse_or_end_the_connection_for_is_not_sent(say: person.Say, why: str) -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(say)
+    desk.give(person.Say("after", room="r"))
+    failed = desk.of(person.Posted)[1]
+    assert (failed.state, why in failed.why) == ("failed", True), failed
+    assert [message["text"] for message in desk.sent if message["type"] == "post"] == ["after"]
+
+
+def test_what_is_sent_is_clean() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Say("a\x1b[31mb\udcff\x07c" + "\x00" * 100_000, room="r"))
+    assert desk.last("post")["text"] == "abc"
+
+
+def test_who_speaks_behind_the_end_is_told_that_nobody_hears() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.tell({"type": "close", "code": "stopping", "text": "the server ends"})
+    assert (desk.state.state, desk.state.end, desk.client.ended) == ("ended", "closed", True)
+    desk.give(person.Say("hello?", room="r"))
+    assert desk.of(person.Posted)[-1].state == "failed"
+
+
+# ---------------------------------------------------------- what is asked for otherwise
+
+
+def test_what_was_asked_for_without_a_connection_is_asked_for_with_one() -> None:
+    desk = Desk("lobby")
+    desk.enter(rooms=["lobby"])
+    desk.give(person.Lost("cut"))
+    for what, argument in (("join", "attic"), ("leave", "lobby"), ("rename", "anna"), ("who", "attic"), ("rooms", "")):
+        desk.give(person.Ask(what, argument))  # type: ignore[arg-type]
+    before = len(desk.sent)
+    desk.give(person.Wake(), after=1)
+    desk.enter(resumed=True, rooms=["lobby"])
+    asked = {message["type"] for message in desk.sent[before:]}
+    assert asked == {"hello", "join", "leave", "rename", "who", "rooms"}
+    assert (desk.last("join")["room"], desk.last("rename")["name"]) == ("attic", "anna")
+
+
+def test_what_was_lost_with_a_connection_is_asked_for_again() -> None:
+    desk = Desk()
+    desk.enter()
+    for what, argument in (("history", "r"), ("rename", "anna")):
+        desk.give(person.Ask(what, argument))  # type: ignore[arg-type]
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True)
+    assert [message["type"] for message in desk.sent[before + 1 :]] == ["rename", "history"]
+    desk.tell(ok(desk.last("rename")["id"]))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True, name="anna2")  # somebody else has that name now
+    assert "rename" not in [message["type"] for message in desk.sent[before:]], "it is done"
+
+
+def test_a_name_that_was_refused_is_not_asked_for_again() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask("rename", "ben"))
+    desk.tell({"type": "error", "code": "name-taken", "text": "taken", "id": desk.last("rename")["id"]})
+    trouble = desk.of(person.Trouble)[-1]
+    assert (trouble.error.text, trouble.ask) == ("taken", person.Ask("rename", "ben"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True)
+    assert "rename" not in [message["type"] for message in desk.sent[before:]]
+
+
+@pytest.mark.parametrize("room", ["r" * 100_000, "\udcff", ""])
+def test_a_room_that_cannot_be_asked_for_is_refused_here_once(room: str) -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask("join", room))
+    assert desk.of(person.Trouble)[-1].ask == person.Ask("join", room)
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    desk.enter(resumed=True)
+    assert len(desk.of(person.Trouble)) == 1
+    assert not [message for message in desk.sent if message["type"] == "join"]
+
+
+def test_questions_that_wait_for_a_connection_are_bounded() -> None:
+    desk = Desk()
+    for _ in range(person.MOST_OWED + 5):
+        desk.give(person.Ask("rooms"))
+    assert len(desk.of(person.Trouble)) == 5
+    desk.enter()
+    assert sum(message["type"] == "rooms" for message in desk.sent) == person.MOST_OWED
+    for _ in range(5):
+        desk.give(person.Ask("rooms"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True)
+    assert len(desk.sent) - before == 1 + person.MOST_OWED
+
+
+@pytest.mark.parametrize("options", [{"password": "\udcff"}, {"password": "x" * 5000}])
+def test_a_hello_that_cannot_be_sent_ends_it(options: dict[str, Any]) -> None:
+    desk = Desk(**options)
+    desk.give(person.Connected())
+    assert (desk.state.end, len(desk.of(person.Trouble)), desk.sent) == ("closed", 1, [])
+
+
+# -------------------------------------------------------------------- connections
+
+
+def test_it_waits_twice_as_long_each_time_and_half_a_minute_at_most() -> None:
+    desk = Desk()
+    waits = []
+    for _ in range(10):
+        desk.give(person.Lost("refused"))
+        assert desk.state.retry_at is not None
+        waits.append(desk.state.retry_at - desk.now)
+        desk.give(person.Wake(), after=waits[-1])
+    assert waits == [0.5, 1, 2, 4, 8, 16, 30, 30, 30, 30]
+    desk.enter()
+    desk.give(person.Lost("cut"))
+    assert desk.state.retry_at == desk.now + 0.5
+
+
+def test_a_server_that_says_nothing_is_left() -> None:
+    desk = Desk()
+    desk.give(person.Connected())
+    for _ in range(10):  # a sign of life is no welcome
+        desk.give(person.Received({"type": "ping", "n": 1}), after=1)
+    assert desk.client.wake_at == desk.now + 5
+    desk.give(person.Wake(), after=5)
+    assert (desk.state.state, desk.state.reason) == ("waiting", "the server does not answer")
+
+
+def test_a_server_that_falls_silent_is_asked_and_then_left() -> None:
+    desk = Desk()
+    desk.enter(heartbeat=10.0)
+    assert desk.client.wake_at == desk.now + 15
+    desk.give(person.Wake(), after=15)
+    assert desk.last("ping")
+    assert desk.client.wake_at == desk.now + 15
+    desk.give(person.Wake(), after=14)
+    assert desk.client.online
+    desk.give(person.Wake(), after=1)
+    assert desk.state.state == "waiting"
+
+
+def test_a_server_that_breaks_the_protocol_again_and_again_is_asked_ever_more_seldom() -> None:
+    desk = Desk()
+    waits = []
+    for _ in range(4):
+        desk.enter()
+        desk.tell({"type": "event", "room": "r", "seq": 5, "time": 0, "sender": "x", "kind": "say"})
+        assert desk.state.retry_at is not None
+        waits.append(desk.state.retry_at - desk.now)
+        desk.give(person.Wake(), after=waits[-1])
+    assert waits == [0.5, 1, 2, 4]
+    desk.enter()
+    desk.give(person.Lost("cut"), after=100)
+    desk.give(person.Wake(), after=8)
+    desk.enter()
+    desk.give(person.Lost("cut"))
+    assert desk.state.retry_at == desk.now + 0.5
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf, -1.0, 0.0, 1e300])
+def test_no_number_of_a_server_makes_it_spin_or_sleep_for_ever(number: float) -> None:
+    desk = Desk()
+    desk.enter(heartbeat=number)
+    assert desk.now + 1 < (desk.client.wake_at or 0) <= desk.now + 6000
+    desk.give(person.Say("a", room="r"))
+    desk.tell({"type": "error", "code": "rate", "text": "", "id": desk.last("post")["id"], "retry_after": number})
+    assert desk.now < (desk.client.wake_at or 0) <= desk.now + 3600
+    desk.tell({"type": "close", "code": "x", "text": "", "reconnect": number})
+    assert desk.now + 0.5 <= (desk.state.retry_at or 0) <= desk.now + 3600
+
+
+def test_a_server_cannot_make_it_remember_rooms_without_end() -> None:
+    desk = Desk()
+    desk.enter()
+    for number in range(person.MOST_ROOMS):
+        desk.tell({"type": "reset", "room": f"r{number}", "seq": 0})
+    assert desk.client.online
+    desk.tell({"type": "reset", "room": "one more", "seq": 0})
+    assert desk.state.state == "waiting"
+    assert len(desk.client.rooms) == person.MOST_ROOMS
+
+
+@pytest.mark.parametrize("leaving", [True, False])
+def test_its_end_says_how_it_ended(leaving: bool) -> None:
+    desk = Desk(patience=60.0)
+    desk.enter()
+    if leaving:
+        desk.give(person.Leaving("tea"))
+        assert desk.last("bye")["reason"] == "tea"
+    else:
+        desk.give(person.Lost("cut"), after=1)
+        desk.give(person.Wake(), after=1)
+        desk.give(person.Lost("no route"), after=60)
+    assert (desk.state.state, desk.state.end) == ("ended", "left" if leaving else "lost")

@@ -1,0 +1,339 @@
+"""A conversation over connections that break, on asyncio's loop and on uvloop: nothing is missed, doubled or left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from framing.drivers import selector
+from protocols.chat import client as person
+from protocols.chat.client import Client
+from protocols.chat.conversation import MOST_OUTPUTS, Conversation
+from protocols.chat.host import Host
+from protocols.chat.hub import Hub, Options
+from protocols.chat.log import MemoryLog
+from protocols.chat.messages import Event
+from protocols.chat.wires import DEFAULT_WIRE
+from tests.protocols.chat.puppets import joined, puppet, welcome
+from tests.protocols.chat.serving import Serving
+
+try:
+    import uvloop
+except ImportError:  # not on Windows, nor on PyPy
+    uvloop = None
+
+LOOPS = {"asyncio": asyncio.new_event_loop, "uvloop": uvloop and uvloop.new_event_loop}
+
+
+@pytest.fixture(params=[name for name, loop in LOOPS.items() if loop])
+def run(request: pytest.FixtureRequest) -> Callable[[Coroutine[Any, Any, Any]], Any]:
+    """Runs a coroutine on the loop in question, and finds nothing left behind."""
+
+    def run(main: Coroutine[Any, Any, Any]) -> Any:
+        async def bounded() -> Any:
+            async with asyncio.timeout(60):
+                found = await main
+            assert asyncio.all_tasks() == {asyncio.current_task()}, "a task was left behind"
+            return found
+
+        with asyncio.Runner(loop_factory=LOOPS[request.param]) as runner:
+            return runner.run(bounded())
+
+    return run
+
+
+@contextlib.contextmanager
+def hosting(**options: Any) -> Iterator[str]:
+    """A hub in this process, and where it is."""
+    with (
+        Host(Hub(MemoryLog(), Options(**options))) as host,
+        selector.Server(("127.0.0.1", 0), DEFAULT_WIRE, host.service(DEFAULT_WIRE)) as server,
+    ):
+        thread = threading.Thread(target=server.run)
+        thread.start()
+        try:
+            yield str(server.address)
+        finally:
+            server.stop()
+            thread.join()
+
+
+async def until(outputs: AsyncIterator[person.Output], fact: Callable[[Any], Any]) -> Any:
+    async for output in outputs:
+        if fact(output):
+            return output
+    raise AssertionError("it ended before")
+
+
+def said(text: str) -> Callable[[Any], bool]:
+    return lambda output: isinstance(output, person.Told) and getattr(output.message, "text", "") == text
+
+
+def in_state(state: str) -> Callable[[Any], bool]:
+    return lambda output: isinstance(output, person.Changed) and output.state == state
+
+
+# ------------------------------------------------------------- connections that break
+
+
+def test_it_comes_back_and_goes_on_where_it_was_without_a_gap_or_a_double(run, tmp_path: Path) -> None:
+    async def talk(serving: Serving) -> tuple[list[Event], list[Any]]:
+        seen: list[Event] = []
+        posted: list[Any] = []
+        lost = 0
+        async with (
+            Conversation(serving.address, Client("ann", ("lobby",))) as ann,
+            Conversation(serving.address, Client("ben", ("lobby",))) as ben,
+        ):
+            numbers = itertools.count()
+            ann.say("begin", room="lobby")
+            async for output in ben.outputs():
+                if isinstance(output, person.Told) and isinstance(output.message, Event):
+                    seen.append(output.message)
+                    if output.message.kind == "say":
+                        number = next(numbers)
+                        if number == 14:
+                            break
+                        (ann if number % 3 else ben).say(f"post {number}", room="lobby")
+                        if number % 5 == 2:  # with the post under way
+                            await asyncio.to_thread(serving.kill)
+                            await asyncio.to_thread(serving.start)
+                elif isinstance(output, person.Changed):
+                    lost += output.state == "waiting"
+            assert lost >= 3
+            await ann.end()
+            posted += [
+                (output.text, output.state) async for output in ann.outputs() if isinstance(output, person.Posted)
+            ]
+        return seen, posted
+
+    with Serving(tmp_path / "chat.db") as serving:
+        seen, posted = run(talk(serving))
+    first = seen[0].seq
+    assert [event.seq for event in seen] == list(range(first, first + len(seen)))
+    texts = [event.text for event in seen if event.kind == "say"]
+    assert texts == ["begin", *(f"post {number}" for number in range(14))]
+    assert len([each for each in posted if each[1] == "stored"]) == len(
+        [each for each in posted if each[1] == "pending"]
+    )
+    assert not [each for each in posted if each[1] == "failed"]
+
+
+def test_a_post_whose_answer_is_lost_is_sent_again_by_the_same_id(run) -> None:
+    posts: list[dict[str, Any]] = []
+
+    def answer(message: dict[str, Any]) -> list[Any] | None:
+        if message["type"] == "hello":
+            return [welcome(resumed=bool(posts))]
+        if message["type"] == "post":
+            posts.append(message)
+            return None if len(posts) < 3 else [{"type": "ok", "id": message["id"], "room": "lobby", "seq": 1}]
+        return joined(message["id"]) if message["type"] == "join" else []
+
+    async def talk(address: str) -> None:
+        async with Conversation(address, Client("ann", ("lobby",), chance=lambda: 0.0)) as chat:
+            chat.say("once", room="lobby")
+            outputs = chat.outputs()
+            await until(outputs, lambda output: isinstance(output, person.Posted) and output.state == "stored")
+
+    with puppet(answer) as (service, address):
+        run(talk(address))
+    assert len(posts) == 3
+    assert posts[0] == posts[1] == posts[2]
+    assert service.connections == 3
+    tokens = [message["resume"]["token"] for message in service.heard if message["type"] == "hello"]
+    assert tokens[1:] == ["t" * 20] * 2
+
+
+def test_it_waits_longer_each_time_where_nobody_listens(run) -> None:
+    async def wait() -> list[float]:
+        with hosting() as address:
+            pass
+        waits: list[float] = []
+        async with Conversation(address, Client("ann", chance=lambda: 0.0)) as chat:
+            async for output in chat.outputs():
+                if in_state("waiting")(output):
+                    assert output.retry_at is not None
+                    waits.append(output.retry_at)
+                    if len(waits) == 3:
+                        break
+        return [later - sooner for sooner, later in itertools.pairwise(waits)]
+
+    first, second = run(wait())
+    assert first >= 0.5
+    assert second >= 1.0
+
+
+def test_a_reader_who_is_slow_bounds_what_is_read_for_it(run) -> None:
+    async def talk(address: str) -> int:
+        async with Conversation(address, Client("ann", ("lobby",))) as chat:
+            outputs = chat.outputs()
+            await until(outputs, in_state("online"))
+            held = 0
+            for _ in range(100):
+                await asyncio.sleep(0.01)
+                held = max(held, len(chat._outputs))
+            numbers = [0]
+            async for output in outputs:
+                if isinstance(output, person.Told) and isinstance(output.message, Event):
+                    numbers.append(output.message.seq)
+                    if numbers[-1] == 20_000:
+                        break
+            assert numbers == list(range(20_001))
+            return held
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        if message["type"] == "hello":
+            return [welcome()]
+        event = {"type": "event", "room": "lobby", "time": 0, "sender": "x", "kind": "say", "text": "y" * 50}
+        events = [{**event, "seq": number} for number in range(1, 20_001)]
+        return [*joined(message["id"]), *events] if message["type"] == "join" else []
+
+    with puppet(answer) as (_, address):
+        held = run(talk(address))
+    assert MOST_OUTPUTS <= held <= MOST_OUTPUTS + 2000
+
+
+def test_of_what_nobody_asked_for_the_last_is_kept(run) -> None:
+    async def talk(address: str) -> list[int]:
+        async with Conversation(address, Client("ann", ("lobby",))) as chat:
+            while (chat.client.cursor("lobby") or 0) < 3000:  # noqa: ASYNC110 # whoever listens is another case
+                await asyncio.sleep(0.01)
+            await chat.end()
+            return [event.seq async for event in chat.events()]
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        if message["type"] == "hello":
+            return [welcome()]
+        event = {"type": "event", "room": "lobby", "time": 0, "sender": "x", "kind": "say"}
+        events = [{**event, "seq": number} for number in range(1, 3001)]
+        return [*joined(message["id"]), *events] if message["type"] == "join" else []
+
+    with puppet(answer) as (_, address):
+        seen = run(talk(address))
+    assert seen == list(range(seen[0], 3001))
+    assert MOST_OUTPUTS - 10 <= len(seen) <= MOST_OUTPUTS
+
+
+def test_a_server_that_asks_and_asks_but_takes_no_answer_is_not_read_without_end(run) -> None:
+    async def talk() -> int:
+        stalled = asyncio.Event()
+
+        async def ask(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(100)
+            writer.write(DEFAULT_WIRE.encode(welcome()))
+            pings = DEFAULT_WIRE.encode_many([{"type": "ping", "n": number} for number in range(5000)])
+            with contextlib.suppress(ConnectionError, TimeoutError):
+                for _ in range(2000):
+                    writer.write(pings)
+                    async with asyncio.timeout(1):
+                        await writer.drain()
+            stalled.set()
+            writer.transport.abort()
+
+        server = await asyncio.start_server(ask, "127.0.0.1", 0)
+        async with Conversation(server.sockets[0].getsockname()[:2], Client("ann")) as chat:
+            await stalled.wait()
+            waiting = chat._sending.qsize()
+            chat.client.handle(person.Lost("enough"), 0)
+            server.close()
+        return waiting
+
+    assert run(talk()) < 20_000
+
+
+# ----------------------------------------------------------------------------- ends
+
+
+def test_leaving_waits_for_what_was_said(run) -> None:
+    async def talk(address: str) -> list[str]:
+        async with Conversation(address, Client("ben", ("lobby",))) as ben:
+            outputs = ben.outputs()
+            await until(outputs, in_state("online"))
+            async with Conversation(address, Client("ann", ("lobby",))) as ann:
+                for number in range(20):
+                    ann.say(f"post {number}", room="lobby")
+            texts = []
+            async for output in outputs:
+                if isinstance(output, person.Told) and isinstance(output.message, Event):
+                    texts.append(output.message.text)
+                    if output.message.kind == "left":
+                        return texts
+        return texts
+
+    with hosting(rate=1000.0) as address:
+        texts = run(talk(address))
+    assert [text for text in texts if text.startswith("post")] == [f"post {number}" for number in range(20)]
+    assert texts[-1] == "bye"
+
+
+def test_cancelling_it_ends_it_at_once_wherever_it_is(run) -> None:
+    async def talk(address: str) -> None:
+        async def one(steps: int) -> None:
+            async with Conversation(address, Client(None, ("lobby",))) as chat:
+                async for number, _ in _counted(chat.outputs()):
+                    if number == steps:
+                        await asyncio.Event().wait()
+
+        loop = asyncio.get_running_loop()
+        for steps in range(6):
+            task = asyncio.create_task(one(steps))
+            await asyncio.sleep(0.02 * steps)
+            task.cancel()
+            began = loop.time()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+            assert loop.time() - began < 4
+
+    async def _counted(outputs: AsyncIterator[Any]) -> AsyncIterator[tuple[int, Any]]:
+        number = 0
+        async for output in outputs:
+            yield number, output
+            number += 1
+
+    with hosting() as address:
+        run(talk(address))
+
+
+def test_an_error_in_the_block_is_what_comes_out_of_it(run) -> None:
+    async def talk(address: str) -> None:
+        async with Conversation(address, Client("ann", ("lobby",))) as chat:
+            await until(chat.outputs(), in_state("online"))
+            raise LookupError("mine")
+
+    with hosting() as address, pytest.raises(LookupError, match="mine"):
+        run(talk(address))
+
+
+def test_an_error_of_the_client_is_raised_and_not_kept(run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Client, given: Any, now: float) -> Any:
+        raise ZeroDivisionError
+
+    async def talk() -> None:
+        async with Conversation("tcp://127.0.0.1:1", Client("ann")) as chat:
+            async for _ in chat.outputs():
+                pass
+
+    monkeypatch.setattr(Client, "handle", broken)
+    with pytest.raises(ZeroDivisionError):
+        run(talk())
+
+
+def test_a_server_that_does_not_let_it_in_ends_it(run) -> None:
+    async def talk(address: str) -> Any:
+        async with Conversation(address, Client("ann", ("lobby",))) as first:
+            await until(first.outputs(), in_state("online"))
+            async with Conversation(address, Client("Ann")) as second:
+                return [output async for output in second.outputs()]
+
+    with hosting() as address:
+        outputs = run(talk(address))
+    assert isinstance(outputs[-2], person.Trouble)
+    assert (outputs[-1].state, outputs[-1].end) == ("ended", "closed")

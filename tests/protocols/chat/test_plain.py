@@ -1,0 +1,357 @@
+"""The plain client in pipes: lines in, lines out, and an exit status that tells how it ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protocols.chat.plain import LONGEST_LINE, MOST_LINES, MOST_PENDING, lines_of
+from tests.protocols.chat.puppets import joined, puppet, welcome
+from tests.protocols.chat.serving import Serving
+from tests.protocols.echo.processes import started
+
+JOIN = [sys.executable, "-m", "protocols.chat", "join"]
+WAIT = 30.0
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="its signals and pipes are others")
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
+    with Serving(tmp_path_factory.mktemp("chat") / "chat.db") as server:
+        yield server
+
+
+def told(address: str, name: str, given: bytes, *options: str, **environment: str) -> tuple[int, list[str], str]:
+    """What comes of ``given`` in a pipe: the exit status, the lines, and what was complained of."""
+    ended = subprocess.run(
+        [*JOIN, address, "--name", name, *options],
+        input=given,
+        capture_output=True,
+        timeout=60,
+        env={**os.environ, **environment},
+    )
+    assert b"Traceback" not in ended.stderr, ended.stderr.decode()
+    return ended.returncode, ended.stdout.decode().splitlines(), ended.stderr.decode()
+
+
+class Talker:
+    """A plain client whose input stays open, and whose lines are waited for."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[str] = []
+        self._changed = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with contextlib.suppress(ValueError):  # it was closed
+            for line in self.process.stdout:
+                with self._changed:
+                    self.lines.append(line.rstrip("\n"))
+                    self._changed.notify_all()
+
+    def wait(self, line: str) -> None:
+        with self._changed:
+            assert self._changed.wait_for(lambda: line in self.lines, WAIT), self.lines
+
+    def say(self, *lines: str) -> None:
+        assert self.process.stdin is not None
+        for line in lines:
+            self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def end(self, number: int | None = None) -> tuple[int, str]:
+        """Wait for its end, by a signal or by that of its input: the exit status, and what it complained of."""
+        assert self.process.stdin is not None
+        assert self.process.stderr is not None
+        if number is None:
+            self.process.stdin.close()
+        else:
+            os.killpg(self.process.pid, number)
+        complaints = self.process.stderr.read()
+        assert "Traceback" not in complaints, complaints
+        return self.process.wait(WAIT), complaints
+
+
+@contextlib.contextmanager
+def talking(address: str, name: str, *options: str) -> Iterator[Talker]:
+    with started(*JOIN, address, "--name", name, "--plain", *options, stdin=subprocess.PIPE) as process:
+        talker = Talker(process)
+        try:
+            yield talker
+        finally:
+            # Asked first: who is killed without a word keeps its name for the server's time of grace.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.send_signal(signal.SIGINT)
+                process.wait(5)
+
+
+# ------------------------------------------------------------------------ lines
+
+
+def test_lines_are_said_and_what_happens_comes_out_as_lines(serving: Serving) -> None:
+    with talking(serving.address, "listener", "--room", "pipe") as listener:
+        listener.wait("In pipe: listener")
+        status, lines, complaints = told(serving.address, "ann", b"hello\n/me waves\n//done", "--room", "pipe")
+        assert (status, complaints) == (0, "")
+        assert lines[0] == "You are ann."
+        assert lines[-3:] == ["ann: hello", "* ann waves", "ann: /done"]
+        for line in ("* ann joined", "ann: hello", "* ann waves", "ann: /done", "* ann left (bye)"):
+            listener.wait(line)
+        assert [line for line in listener.lines if "ann" in line][-5:] == listener.lines[-5:]
+
+
+def test_the_end_of_the_input_waits_for_every_acknowledgement_at_the_servers_pace(serving: Serving) -> None:
+    given = b"".join(b"post %d\n" % number for number in range(9))
+    began = time.monotonic()
+    status, lines, complaints = told(serving.address, "ann", given, "--room", "pace")
+    took = time.monotonic() - began
+    assert (status, lines[-9:]) == (0, [f"ann: post {number}" for number in range(9)])
+    assert took > 1.5, "five at once, then two a second"
+    assert re.fullmatch(r"framing-chat: \d lines are still to be said, as fast as the server lets us\n", complaints)
+
+
+def test_where_nothing_waits_it_ends_at_once(serving: Serving) -> None:
+    for given in (b"", b"hello\n"):
+        began = time.monotonic()
+        assert told(serving.address, "quick", given, "--room", "quick")[0] == 0
+        assert time.monotonic() - began < 4
+
+
+def test_it_leaves_by_an_order_though_the_input_is_open(serving: Serving) -> None:
+    with talking(serving.address, "ann", "--room", "orders") as ann:
+        ann.wait("In orders: ann")
+        ann.say("/help", "/quit")
+        ann.wait("/quit              go")
+        assert ann.process.wait(WAIT) == 0
+
+
+def test_a_text_of_many_lines_comes_out_with_the_further_ones_indented(serving: Serving) -> None:
+    from framing.drivers import blocking
+    from protocols.chat.wires import DEFAULT_WIRE
+
+    with talking(serving.address, "ann", "--room", "many") as ann:
+        ann.wait("In many: ann")
+        with blocking.connect(serving.address, DEFAULT_WIRE, timeout=WAIT) as peer:
+            peer.send({"type": "hello", "version": 1, "name": "eve"})
+            session = next(told["session"] for told in peer if told["type"] == "welcome")
+            peer.send({"type": "join", "id": [session, 1], "room": "many"})
+            text = "one\r\nann: I never said this\x1b[2J\x07"
+            peer.send({"type": "post", "id": [session, 2], "room": "many", "text": text})
+            ann.wait("    ann: I never said this")
+            assert ann.lines[-2] == "eve: one"
+
+
+def test_bytes_that_are_no_text_are_replaced_and_what_cannot_be_written_too(serving: Serving) -> None:
+    status, lines, _ = told(
+        serving.address, "ann", b"a\xffb\n\xe2\x82\xac", "--room", "bytes", PYTHONIOENCODING="latin-1"
+    )
+    assert status == 0
+    assert lines[-2:] == ["ann: a?b", "ann: ?"]
+
+
+def test_lines_are_found_however_they_are_cut_and_bounded() -> None:
+    reading, writing = os.pipe()
+    text = "one\n\n\u20ac two\n".encode() + b"x" * (5 * LONGEST_LINE) + b"\nlast"
+
+    def write() -> None:
+        for at in range(20):
+            os.write(writing, text[at : at + 1])
+            time.sleep(0.001)
+        os.write(writing, text[20:])
+        os.close(writing)
+
+    thread = threading.Thread(target=write)
+    thread.start()
+    lines = list(lines_of(reading))
+    thread.join()
+    os.close(reading)
+    assert [line if len(line) < 20 else line[0] for line in lines] == ["one", "", "\u20ac two", "x", "last"]
+    assert len(lines[3]) <= 2 * LONGEST_LINE + (1 << 16)
+
+
+def test_no_more_is_read_than_can_be_said(serving: Serving) -> None:
+    with talking(serving.address, "ann", "--room", "flood") as ann:
+        ann.wait("In flood: ann")
+        assert ann.process.stdin is not None
+        descriptor = ann.process.stdin.fileno()
+        os.set_blocking(descriptor, False)
+        line, written, idle = b"y" * 1000 + b"\n", 0, time.monotonic()
+        while time.monotonic() - idle < 1.5:
+            try:
+                written += os.write(descriptor, line)
+                idle = time.monotonic()
+            except BlockingIOError:
+                time.sleep(0.02)
+            assert written < 10_000_000, "it reads without end"
+        status, complaints = ann.end(signal.SIGINT)
+        assert (status, complaints.count("not said: yyy")) == (130, complaints.count("\n"))
+        assert MOST_PENDING <= complaints.count("\n") <= MOST_PENDING + 1
+        pipe, chunk = 1 << 16, 1 << 16
+        assert written < (MOST_PENDING + MOST_LINES + 20) * len(line) + pipe + 2 * chunk
+
+
+# ------------------------------------------------------------------- exit statuses
+
+
+@pytest.mark.parametrize(
+    ("given", "complaint"),
+    [
+        (b"/msg nobody hi\n", "not said: hi: nobody here has this name"),
+        (b"x" * 9000 + b"\n", "8192 bytes and 100 lines are the most"),
+        (b"/nick server\n", "this name is reserved"),
+        (b"/frobnicate\n", "There is no /frobnicate"),
+        (b"/leave\nhello?\n", "You are in no room"),
+    ],
+)
+def test_what_is_not_said_or_done_is_told_and_the_status_is_1(serving: Serving, given: bytes, complaint: str) -> None:
+    status, _, complaints = told(serving.address, "ann", given, "--room", "wrong")
+    assert (status, complaint in complaints) == (1, True), complaints
+
+
+def test_a_server_that_would_not_have_us_makes_it_3(serving: Serving) -> None:
+    with talking(serving.address, "holder") as holder:
+        holder.wait("In lobby: holder")
+        status, lines, complaints = told(serving.address, "Holder", b"hello\n")
+    assert (status, lines) == (3, [])
+    assert "this name is taken; Holder2 is free" in complaints
+
+
+def test_a_server_that_ends_for_good_makes_it_3(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "protocols.chat", "serve", "--listen", "tcp://127.0.0.1:0", "--db", ":memory:"]
+    with started(*command, stdin=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[2].rstrip(",")
+        with talking(address, "ann") as ann:
+            ann.wait("In lobby: ann")
+            server.stdin.write("QUIT\n")
+            server.stdin.flush()
+            assert ann.process.wait(WAIT) == 3
+            ann.wait("The server has closed the connection: the server ends.")
+        assert server.wait(WAIT) == 0
+
+
+def test_nobody_there_makes_it_4(serving: Serving) -> None:
+    import socket
+
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        status, lines, complaints = told(f"tcp://127.0.0.1:{nobody.getsockname()[1]}", "ann", b"hello\n")
+    assert (status, lines) == (4, [])
+    assert "nobody listens there" in complaints
+
+
+def test_a_connection_that_is_lost_is_made_anew(tmp_path: Path) -> None:
+    with Serving(tmp_path / "chat.db") as serving, talking(serving.address, "ann") as ann:
+        ann.wait("In lobby: ann")
+        serving.kill()
+        ann.say("said meanwhile")
+        serving.start()
+        ann.wait("ann: said meanwhile")
+        ann.say("and after")
+        ann.wait("ann: and after")
+        status, complaints = ann.end()
+        assert status == 0
+        assert "no connection: " in complaints
+        assert [line for line in ann.lines if line.startswith("ann: ")] == ["ann: said meanwhile", "ann: and after"]
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_ctrl_c_ends_it_with_130_and_the_others_see_it_go(serving: Serving, connected: bool) -> None:
+    with talking(serving.address, "watcher", "--room", "ctrl-c") as watcher:
+        watcher.wait("In ctrl-c: watcher")
+        if connected:
+            with talking(serving.address, "ann", "--room", "ctrl-c") as ann:
+                watcher.wait("* ann joined")
+                status, err = ann.end(signal.SIGINT)
+            watcher.wait("* ann left (bye)")
+        else:
+            with puppet(lambda message: []) as (service, address), talking(address, "ann") as ann:
+                end = time.monotonic() + WAIT
+                while not service.heard:
+                    assert time.monotonic() < end
+                    time.sleep(0.01)
+                status, err = ann.end(signal.SIGINT)
+        assert (status, err) == (130, "")
+
+
+def test_a_reader_that_goes_ends_it_without_a_traceback(serving: Serving) -> None:
+    with started(*JOIN, serving.address, "--name", "ann", "--room", "gone", stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "You are ann.\n"
+        process.stdout.close()
+        for number in range(3):
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(f"post {number}\n")
+                process.stdin.flush()
+        assert process.wait(WAIT) == 141
+        assert process.stderr is not None
+        assert "Traceback" not in process.stderr.read()
+
+
+# ------------------------------------------------------------------------ options
+
+
+@pytest.mark.parametrize("wire", ["u32+json", "netstring+cbor", "lines+json"])
+def test_other_wires_carry_it(tmp_path: Path, wire: str) -> None:
+    with Serving(tmp_path / "chat.db", "--wire", wire) as serving:
+        status, lines, _ = told(serving.address, "ann", b"over %s\n" % wire.encode(), "--wire", wire)
+    assert (status, lines[-1]) == (0, f"ann: over {wire}")
+
+
+@pytest.mark.parametrize("wire", ["u32", "u32+text", "u8+msgpack", "u32(max_frame=1K)+msgpack"])
+def test_wires_that_cannot_carry_it_are_misuse(wire: str) -> None:
+    status, _, complaints = told("tcp://127.0.0.1:1", "ann", b"", "--wire", wire)
+    assert status == 2
+    assert "--wire" in complaints
+
+
+def test_a_hostile_server_gets_no_control_character_into_the_output() -> None:
+    nasty = "a\x1b[31mb\x1b]52;c;aGk=\x07c\x9b2J\u202ed\x85e"
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        if message["type"] == "hello":
+            return [welcome(name=nasty)]
+        if message["type"] != "join":
+            return []
+        event = {"type": "event", "room": "lobby", "time": 1 << 62, "sender": nasty, "text": nasty}
+        kinds = ["say", "act", "joined", "left", "renamed", "announce"]
+        return [
+            *joined(message["id"], names=[nasty]),
+            *({**event, "seq": number, "kind": kind} for number, kind in enumerate(kinds, 1)),
+            {
+                "type": "page",
+                "id": ["s", 9],
+                "room": "lobby",
+                "events": [{**event, "seq": 1, "kind": "say"}],
+                "more": False,
+            },
+            {"type": "roomlist", "id": ["s", 9], "rooms": {nasty: 1}},
+            {"type": "error", "code": "x", "text": nasty},
+            {"type": "close", "code": "x", "text": nasty},
+        ]
+
+    with puppet(answer) as (_, address), talking(address, "ann") as ann:
+        assert ann.process.wait(WAIT) == 3
+        ann.wait("The server has closed the connection: abcd e.")
+        assert ann.process.stderr is not None
+        complaints = ann.process.stderr.read()
+    assert ann.lines[:3] == ["You are abcd e.", "In lobby: abcd e", "abcd e: abcd"]
+    assert len(ann.lines) == 17
+    assert complaints == "framing-chat: abcd e\n" * 2
+    assert all(line.isprintable() for line in [*ann.lines, *complaints.splitlines()])
