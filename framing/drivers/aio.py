@@ -24,6 +24,7 @@ the messages behind it, so coroutine functions are refused; start a task where s
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 from collections import deque
 from collections.abc import AsyncIterator, Iterable
@@ -36,7 +37,7 @@ from framing.drivers.address import keep_alive as set_keep_alive
 from framing.drivers.aio_link import AsyncLink
 from framing.drivers.aio_server import Server, serve
 from framing.drivers.aio_standalone import StandaloneServer
-from framing.drivers.failures import translate
+from framing.drivers.failures import UNDER_WAY, translate
 from framing.drivers.opening import Opening
 from framing.drivers.tls import client_tls, upgrade_tls
 from framing.drivers.tunnel import Tunnel
@@ -451,6 +452,25 @@ async def _secure(link: _Inbox[Any], tunnel: Tunnel) -> None:
         raise
 
 
+async def _reach(loop: asyncio.AbstractEventLoop, sock: socket.socket, target: Any) -> None:
+    """Connect a socket that does not block."""
+    if sock.family != socket.AF_INET6 or not target[3]:
+        await loop.sock_connect(sock, target)
+        return
+    # uvloop's own way drops the scope, without which a link-local address means nothing.
+    number = sock.connect_ex(target)
+    if number in UNDER_WAY:
+        answered = asyncio.Event()
+        loop.add_writer(sock, answered.set)
+        try:
+            await answered.wait()
+        finally:
+            loop.remove_writer(sock)
+        number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    if number:
+        raise OSError(number, os.strerror(number))
+
+
 async def _connected(address: Address, timeout: float | None) -> socket.socket:  # noqa: ASYNC109 # shared among addresses
     """Connect a socket; all the addresses of a name are tried. Raises the last one's error, with the others as notes."""
     loop = asyncio.get_running_loop()
@@ -469,7 +489,7 @@ async def _connected(address: Address, timeout: float | None) -> socket.socket: 
             sock.setblocking(False)
             no_delay(sock)
             async with asyncio.timeout(share):
-                await loop.sock_connect(sock, target)
+                await _reach(loop, sock, target)
         except OSError as error:
             sock.close()
             last = error

@@ -17,15 +17,13 @@ from selectors import EVENT_WRITE
 from typing import Any, TypeAlias
 
 from framing.drivers.address import Address, is_number, resolve
-from framing.drivers.failures import translate
+from framing.drivers.failures import UNDER_WAY, translate
 from framing.drivers.reactor import Reactor, Timer
 from framing.errors import FramingError, Timeout
 
 __all__ = ["Dial"]
 
 Target: TypeAlias = tuple[int, int, int, Any]
-
-_UNDER_WAY = {errno.EINPROGRESS, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)}
 
 
 class Dial:
@@ -83,7 +81,7 @@ class Dial:
                 self._sock = sock = socket.socket(family, kind, proto)
                 sock.setblocking(False)
                 number = sock.connect_ex(target)
-                if number in _UNDER_WAY:
+                if number in UNDER_WAY:
                     # A dead first address must not use up the time of a living second one.
                     if self._end is not None:
                         share = max((self._end - time.monotonic()) / (len(self._targets) + 1), 0.001)

@@ -15,10 +15,13 @@ from framing.errors import ConnectionClosed, ConnectionFailed, ConnectionRefused
 if TYPE_CHECKING:
     from framing.drivers.address import Address
 
-__all__ = ["OUT_OF_RESOURCES", "translate", "was_reset"]
+__all__ = ["OUT_OF_RESOURCES", "UNDER_WAY", "translate", "was_reset"]
 
 OUT_OF_RESOURCES = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 """The system has no room for one more connection just now: a reason to wait, and none to give up."""
+
+UNDER_WAY = frozenset({errno.EINPROGRESS, errno.EINTR, getattr(errno, "WSAEWOULDBLOCK", errno.EINPROGRESS)})
+"""What ``connect_ex`` says of a connection that is being made."""
 
 _ADVICE = {
     errno.EADDRINUSE: "something listens there already; stop it, or choose another address (port 0 takes any free port)",

@@ -4,6 +4,7 @@
     python -m tests.faults.namespace vanish drop     # all packets are, from some moment on
     python -m tests.faults.namespace vanish link     # the interface goes down
     python -m tests.faults.namespace outage          # all packets are lost, for a moment
+    python -m tests.faults.namespace scope           # an address that means something on one interface alone
 
 Each runs every server driver with every client driver over the namespace's loopback, and ends with status 0 where all that
 must hold did. Status `UNABLE` means that this machine has no means to do it; the output says which commands failed.
@@ -94,12 +95,12 @@ def sent_again() -> int:
 class Meeting:
     """A client of every driver at a server of every driver, all connected."""
 
-    def __init__(self, stack: ExitStack, **options: Any) -> None:
+    def __init__(self, stack: ExitStack, url: str = "tcp://127.0.0.1:0", **options: Any) -> None:
         self.clients: dict[str, Client] = {}
         self.services: dict[str, Echo] = {}
         for server_name, driver in SERVERS.items():
             self.services[server_name] = service = Echo()
-            server = stack.enter_context(driver("tcp://127.0.0.1:0", WIRE, service, **options))
+            server = stack.enter_context(driver(url, WIRE, service, **options))
             for client_name, client_driver in CLIENTS.items():
                 connect = stack.enter_context(client_driver.start())
                 client = connect(server.address, WIRE, **options)
@@ -188,9 +189,19 @@ def outage() -> None:
             assert not service.ends, f"{name}: {service.ends}"
 
 
+def scope() -> None:
+    prepare()
+    tell("ip -6 addr add fe80::1/64 dev lo nodad")
+    with ExitStack() as stack:
+        meeting = Meeting(stack, "tcp://[fe80::1%lo]:0")
+        meeting.each(lambda name, client: talk(name, client, 2))
+        for name, service in meeting.services.items():
+            assert not service.ends, f"{name}: {service.ends}"
+
+
 def main() -> int:
     what, *arguments = sys.argv[1:]
-    tries: dict[str, Callable[..., None]] = {"loss": loss, "vanish": vanish, "outage": outage}
+    tries: dict[str, Callable[..., None]] = {"loss": loss, "vanish": vanish, "outage": outage, "scope": scope}
     try:
         tries[what](*arguments)
     except UnableError as error:

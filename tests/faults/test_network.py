@@ -49,5 +49,9 @@ def test_a_peer_that_vanishes_is_found_out_by_the_heartbeat_on_both_sides(unshar
     try_it(unshared, "vanish", way)
 
 
+def test_an_address_of_one_interface_is_met_by_every_driver(unshared: list[str]) -> None:
+    try_it(unshared, "scope")
+
+
 def test_an_outage_that_is_shorter_than_the_heartbeats_patience_changes_nothing(unshared: list[str]) -> None:
     try_it(unshared, "outage")
