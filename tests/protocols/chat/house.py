@@ -81,7 +81,9 @@ class Guest:
 
     def meet(self, wanted: Callable[[Any], bool]) -> Any:
         """The next message that is ``wanted``."""
+        end = time.monotonic() + 3 * SECONDS
         while True:
+            assert time.monotonic() < end, "it does not come, though others do"
             message = self.connection.receive()
             self.told.append(message)
             if wanted(message):
