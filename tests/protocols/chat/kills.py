@@ -70,8 +70,8 @@ async def survive(
                     else:
                         member.say(f"{number} says {count}", room=ROOM)
             spoken = figures.posts - private - 1
-            for mark in marks:
-                await _kill_at(mark, server, crowd, figures)
+            for number, mark in enumerate(marks):
+                await _kill_at(mark, server, crowd, figures, delay=chance.random() * 0.02 if number % 2 == 0 else None)
                 if figures.wrong:
                     return figures
                 await asyncio.sleep(chance.random() * 0.3)
@@ -103,20 +103,28 @@ def _said(member: Member) -> int:
     return sum(event.kind == "say" for event in member.told(ROOM))
 
 
-async def _kill_at(mark: int, server: Serving, crowd: Crowd, figures: Figures) -> None:
-    """Kill the server in the moment when so many posts have been acknowledged, and look at what it leaves."""
-    killed = False
+async def _kill_at(mark: int, server: Serving, crowd: Crowd, figures: Figures, *, delay: float | None = None) -> None:
+    """Kill the server when so many posts have been acknowledged, and look at what it leaves.
+
+    In that moment, which is the one for an acknowledgement that comes too early; or with a ``delay``, which finds more posts
+    that are stored, and not acknowledged.
+    """
+    reached = False
 
     def notice() -> None:
-        nonlocal killed
-        if not killed and crowd.stored >= mark:
-            server.kill()
-            killed = True
-            figures.kills.append(crowd.stored)
+        nonlocal reached
+        if not reached and crowd.stored >= mark:
+            reached = True
+            if delay is None:
+                server.kill()
 
     for member in crowd.members:
         member.notice = notice
-    await until(lambda: killed, crowd.trouble)
+    await until(lambda: reached, crowd.trouble)
+    if delay is not None:
+        await asyncio.sleep(delay)
+        server.kill()
+    figures.kills.append(crowd.stored)
     await until(lambda: not any(each.client.online for each in crowd.members), crowd.trouble)
     figures.wrong += _missing(server, crowd.members)
     figures.waiting += crowd.waiting

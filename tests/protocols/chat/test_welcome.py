@@ -113,3 +113,14 @@ def test_a_server_that_does_not_answer_the_hello_is_given_up_for_another_try():
     assert client.wake_at is not None
     assert client.wake_at < 18.0
     assert person.Connect() in client.handle(person.Wake(), client.wake_at)
+
+
+def test_whoever_has_said_good_bye_leaves_neither_token():
+    table = Table()
+    table.give(Opened("one"))
+    before = table.hub.held
+    table.send("one", hello())
+    assert table.hub.held["tokens"] == 2
+    table.send("one", {"type": "bye"})
+    assert table.hub.held["tokens"] == table.hub.held["sessions"] == 0
+    assert table.hub.held == {**before, "connections": 0}
