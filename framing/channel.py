@@ -556,9 +556,20 @@ class Channel(Generic[T]):
             buffers: Sequence[bytes | memoryview] = fresh  # as in a broadcast
         else:
             buffers = self.outgoing(most)
-        if buffers:
-            self.sent(write(buffers), now)
-        return self._queued
+        if not buffers:
+            return self._queued
+        count = write(buffers)
+        if count != self._queued or self._ready is not None:
+            self.sent(count, now)
+            return self._queued
+        # All of it, as nearly always.
+        self._fresh = None
+        self._queued = 0
+        self.written += count
+        self.paused = False
+        if now is not None:
+            self._now = self._moved = self._spoke = now
+        return 0
 
     def sent(self, nbytes: int, now: float | None = None) -> None:
         """The first ``nbytes`` of what `outgoing` gave were written. Raises ValueError for more than there are."""

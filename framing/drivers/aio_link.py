@@ -446,13 +446,14 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
         if transport is None or transport.is_closing():
             channel.drop()
             return
-        written = -1
         left = 1
-        while left and written < channel.written and not self.shaking and (everything or not self._blocked):
+        while left and not self.shaking and (everything or not self._blocked):
             written = channel.written
             left = channel.push(self._put, None, self.loop.time() if channel.paced else None)
             if left and transport.is_closing():
                 channel.drop()
+            if channel.written == written:
+                break
         if self.writers and not self.full:
             self._wake(self.writers)
         if not left or not channel.queued:
@@ -464,22 +465,25 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
     def _put(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Have the transport write the first of ``buffers``, or what it may be given of it at once: how many bytes."""
         # One by one: some versions' writelines() has no regard for the water marks.
-        buffer, transport = buffers[0], self.transport
+        piece, transport = buffers[0], self.transport
         assert transport is not None
-        return self._give(transport, buffer if len(buffer) <= PIECE_BYTES else memoryview(buffer)[:PIECE_BYTES])
+        count = len(piece)
+        if count > PIECE_BYTES:
+            piece, count = memoryview(piece)[:PIECE_BYTES], PIECE_BYTES
+        if self.tunnel is not None:
+            return self._encrypt(self.tunnel, piece)
+        self._handed += count
+        transport.write(piece)
+        return count
 
-    def _give(self, transport: asyncio.Transport, piece: bytes | memoryview) -> int:
-        """Have the transport write ``piece``: how many bytes of it, 0 where TLS has to hear from the peer first."""
-        if self.tunnel is None:
-            self._handed += len(piece)
-            transport.write(piece)
-            return len(piece)
+    def _encrypt(self, tunnel: Tunnel, piece: bytes | memoryview) -> int:
+        """Send ``piece`` through the tunnel: how many bytes of it, 0 where TLS has to hear from the peer first."""
         try:
-            count = self.tunnel.write(piece)
+            count = tunnel.write(piece)
         except (OSError, ValueError) as error:
             self._tls_broke(error, "sending to")
             return 0
-        self._pass_on(self.tunnel)
+        self._pass_on(tunnel)
         return count
 
     def _say_eof(self) -> None:

@@ -113,7 +113,7 @@ class _Session(AsyncLink[T]):
                 # Sent by somebody else, who is not slowed by this peer's slowness: there must be an end to it.
                 limits = self._server.limits
                 if (
-                    (self.full or self._server.tight)
+                    (self._blocked or self.channel.paused or self._server.tight)
                     and limits.max_queued is not None
                     and self.queued > limits.max_queued
                 ):
@@ -122,7 +122,8 @@ class _Session(AsyncLink[T]):
                         self.abort(limits.overrun(self.address))
                         return
                 if not self._scheduled:
-                    self.schedule()
+                    self._scheduled = True
+                    self._server.attend(self)
             self.channel.send_encoded(frames)
             if self._handling:
                 self._halted = self._halted or self.channel.paused
@@ -171,7 +172,8 @@ class _Session(AsyncLink[T]):
     def _open(self) -> None:
         self._opened = True
         self._reported = False
-        self._begin_handling()
+        self._handling = True
+        self._payloads, self._room = self.channel.gather()
         try:
             self._server.handlers.opened(self)
         except _RAISED as error:
@@ -179,18 +181,9 @@ class _Session(AsyncLink[T]):
                 logger.exception("%s: the service raised in opened(); the connection is closed", self.address)
                 self.part(cast("Exception", error))
         finally:
-            self._end_handling()
+            self._handling = False
+            self._room = 0
         self.flush()
-
-    def _begin_handling(self) -> None:
-        """The service is going to be called: what it sends to this peer is kept, to be framed at once."""
-        self._handling = True
-        self._halted = False
-        self._payloads, self._room = self.channel.gather()
-
-    def _end_handling(self) -> None:
-        self._handling = False
-        self._room = 0
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -239,7 +232,10 @@ class _Session(AsyncLink[T]):
         more = True
         while more and not self._ending:
             more = False
-            self._begin_handling()
+            # What the service sends to this peer is kept, to be framed at once.
+            self._handling = True
+            self._halted = False
+            self._payloads, self._room = channel.gather()
             try:
                 for message in left:
                     received(self, message)
@@ -251,7 +247,8 @@ class _Session(AsyncLink[T]):
                     logger.exception("%s: the service raised in received(); the connection is closed", self.address)
                     self.part(cast("Exception", error))
             finally:
-                self._end_handling()
+                self._handling = False
+                self._room = 0
             if self._payloads or channel.queued:
                 self.flush()
             if more and self.full:

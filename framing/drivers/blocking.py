@@ -24,7 +24,7 @@ from framing.drivers import address as addresses
 from framing.drivers.address import Address, AddressLike
 from framing.drivers.failures import translate
 from framing.drivers.link import Link
-from framing.drivers.stream import Stream, end_of, time_left
+from framing.drivers.stream import Stream, end_of
 from framing.drivers.threaded import Server
 from framing.drivers.tls import client_tls, upgrade_tls, wrap_client, wrap_server
 from framing.errors import ConnectionClosed, CorruptFrame, FramingError, Timeout
@@ -201,9 +201,7 @@ class Connection(Generic[T]):
         self._send(frames, timeout)
 
     def _send(self, frames: bytes, timeout: float | EllipsisType | None) -> None:
-        end = self._end(timeout)
-        upto = self._link.queue(frames)
-        self._link.flush(end, upto)
+        self._link.send(frames, self._end(timeout))
 
     def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:
         """Write what a timeout left behind; raises as `send`."""
@@ -241,9 +239,11 @@ class Connection(Generic[T]):
     def _receive(self, timeout: float | EllipsisType | None, *, batch: bool = False) -> list[T]:
         link, inbox = self._link, self._inbox
         end = self._end(timeout)
-        if not link.receiving.acquire(blocking=False):
-            left = time_left(end)
-            if not link.receiving.acquire(timeout=-1 if left is None else left):
+        if end is None:
+            link.receiving.acquire()
+        elif not link.receiving.acquire(False):
+            left = max(end - time.monotonic(), 0.0)
+            if not link.receiving.acquire(timeout=left):
                 raise Timeout("another thread was receiving for all the time given; receive again")
         link.receiver = threading.get_ident()
         try:

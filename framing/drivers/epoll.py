@@ -74,11 +74,12 @@ class Epoll(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout < 0.0:
             timeout = 0.0
+        keys, events = self._keys, self._events
         ready: list[tuple[selectors.SelectorKey, int]] = []
         for number, flags in self._epoll.poll(timeout, MOST_EVENTS):
-            key = self._keys.get(number)
+            key = keys.get(number)
             if key is not None:
-                ready.append((key, self._events.get(flags, BOTH) & key.events))
+                ready.append((key, events.get(flags, BOTH) & key.events))
         return ready
 
     def close(self) -> None:

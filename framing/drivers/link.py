@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, NoReturn, TypeVar
 
 from framing.channel import Channel
@@ -28,7 +28,6 @@ class Link(Generic[T]):
     """What a connection and a server's session have in common."""
 
     __slots__ = (
-        "_added",
         "_midway",
         "_most",
         "_written",
@@ -55,7 +54,6 @@ class Link(Generic[T]):
         self.sender = 0
         self.eof = False  # the peer's stream has ended
         self.send_error: FramingError | None = None  # why nothing can be written any more
-        self._added = 0
         self._written = 0
         self._midway = False  # in a write whose outcome is not noted yet
         self._most: int | None = None  # how many bytes may be written, while TLS begins
@@ -193,14 +191,52 @@ class Link(Generic[T]):
 
     # ----------------------------------------------------------------- sending
 
+    def send(self, frames: bytes, end: float | None) -> None:
+        """Queue encoded frames, and write until they are written; raises as `queue` and `flush`."""
+        if not self.sending.acquire(False):
+            self.flush(end, self.queue(frames))
+            return
+        self.sender = threading.get_ident()
+        try:
+            upto = self._begin(frames)
+            while self._written < upto and self._write_some(upto):
+                if not self.stream.wait_writable(end):
+                    raise self._too_slow()
+        finally:
+            self.sender = 0
+            self.sending.release()
+
+    def try_send(self, frames: bytes) -> bool:
+        """Queue encoded frames, and write what the socket takes of all that is queued; as `queue` and `try_flush`."""
+        if not self.sending.acquire(False):
+            self.queue(frames)
+            return self.try_flush()
+        try:
+            self._begin(frames)
+        finally:
+            self.sending.release()
+        return self.try_flush()
+
+    def _begin(self, frames: bytes) -> int:
+        """`queue`, and write at once what is behind nothing else, as in most sends. ``sending`` is held."""
+        channel = self.channel
+        with self.lock:
+            if self.send_error is not None:
+                raise self.send_error.with_traceback(None)
+            alone = not (channel.queued or self._midway)
+            channel.send_encoded(frames)
+            upto = self._written + channel.queued
+        if alone and frames:
+            self._write((frames,))
+        return upto
+
     def queue(self, frames: bytes) -> int:
         """Queue encoded frames; returns the position in the stream at which they end, for `flush`."""
         with self.lock:
             if self.send_error is not None:
                 raise self.send_error.with_traceback(None)
             self.channel.send_encoded(frames)
-            self._added += len(frames)
-            return self._added
+            return self._written + self.channel.queued
 
     def flush(self, end: float | None, upto: int | None = None) -> None:
         """Write until the stream's position ``upto``, or all that is queued.
@@ -209,7 +245,7 @@ class Link(Generic[T]):
         `ConnectionReset` where the connection broke.
         """
         while True:
-            if not self.sending.acquire(blocking=False):
+            if not self.sending.acquire(False):
                 left = time_left(end)
                 if not self.sending.acquire(timeout=-1 if left is None else left):
                     raise self._too_slow()
@@ -227,7 +263,7 @@ class Link(Generic[T]):
 
     def try_flush(self) -> bool:
         """Write what the socket takes just now; whether that was all, or another thread is at it. Never blocks."""
-        while self.channel.queued and self.sending.acquire(blocking=False):
+        while self.channel.queued and self.sending.acquire(False):
             try:
                 if self._write_some(None):
                     return False
@@ -267,26 +303,30 @@ class Link(Generic[T]):
                     raise self._dropped()
                 if not buffers or (upto is not None and reached):
                     return False
-            self._midway = True
-            try:
-                count = self.stream.write(buffers)
-            except FramingError as error:
-                self._midway = False
-                self._give_up(error)
-            if not count:
-                self._midway = False
+            if not self._write(buffers):
                 return True
-            now = time.monotonic() if self.channel.paced else None
+            if self._written >= upto if upto is not None else not self.channel.queued:
+                return False
+
+    def _write(self, buffers: Sequence[bytes | memoryview]) -> int:
+        """Write what the socket takes of what is queued first, which ``buffers`` are: how many bytes. ``sending`` is held."""
+        channel = self.channel
+        self._midway = True
+        try:
+            count = self.stream.write(buffers)
+        except FramingError as error:
+            self._midway = False
+            self._give_up(error)
+        if count:
+            now = time.monotonic() if channel.paced else None
             with self.lock:
-                # Nothing is queued any more where the channel was lost meanwhile.
-                self.channel.sent(min(count, self.channel.queued), now)
+                if channel.queued:  # nothing is any more where the channel was lost meanwhile
+                    channel.sent(count, now)
                 self._written += count
                 if self._most is not None:
                     self._most -= count
-                done = self._written >= upto if upto is not None else not self.channel.queued
-            self._midway = False
-            if done:
-                return False
+        self._midway = False
+        return count
 
     def _give_up(self, error: FramingError) -> NoReturn:
         """Writing failed. Reading goes on: what the peer said before it went, often why, is still to be received."""

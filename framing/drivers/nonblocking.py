@@ -117,6 +117,7 @@ class Connection(Generic[T]):
         "_shake_by",
         "_shut",
         "_singly",
+        "_special",
         "_stream",
         "_told",
         "_wrap",
@@ -161,13 +162,16 @@ class Connection(Generic[T]):
         self._stream = _NonBlockingStream(sock, self.address)
         self._inbox: list[T] | None = None  # messages beyond the limit of a turn
         self._singly = True  # whether the turn that returned messages was limited to one
+        self._special = heartbeat is not None  # whether a turn is more than to read whole messages, and to write
         self._handshake_timeout = handshake_timeout
         self._handshaking = False
         self._shake_by: float | None = None
         self._wrap: Callable[[socket.socket], socket.socket] | None = None  # makes TLS of the socket …
         self._plain = 0  # … when so many bytes of what is queued are written
-        if not self._stream.shaken:
-            self._begin_shaking()
+        if self._stream.secure:
+            self._special = True
+            if not self._stream.shaken:
+                self._begin_shaking()
         self._send_error: FramingError | None = None  # why nothing can be written any more
         self._lost = False  # the socket failed while it was read
         self._eof = False  # the peer's stream has ended
@@ -298,20 +302,19 @@ class Connection(Generic[T]):
         goes on behind it), and `framing.Violation`, `framing.ConnectionReset` or
         `framing.Timeout` where the connection has failed.
         """
-        stream, channel = self._stream, self.channel
+        channel = self.channel
         if (
             events == EVENT_READ
             and channel.idle
             and self.reading
-            and not (limit or self._handshaking or self._inbox or self._send_error or stream.secure)
-            and channel.heartbeat is None
+            and not (limit or self._special or self._inbox or self._send_error)
         ):
-            return self._read_plainly(stream, channel)
+            return self._read_plainly(channel)
         if self._handshaking:
             if not self._shake():
                 return []
             events = EVENT_READ | EVENT_WRITE
-            stream = self._stream
+        stream = self._stream
         if (events & EVENT_WRITE or stream.secure) and channel.queued:
             self.flush()
         messages: list[T] = []
@@ -333,11 +336,11 @@ class Connection(Generic[T]):
                 del messages[limit:]
         return messages
 
-    def _read_plainly(self, stream: Stream, channel: Channel[T]) -> list[T]:
+    def _read_plainly(self, channel: Channel[T]) -> list[T]:
         """What `_read` does, in a turn as nearly all are: there is nothing at hand, and one read gives whole messages."""
         buffer = self._scratch or thread_scratch()
         try:
-            count = stream.read(buffer)
+            count = self._stream.read(buffer)
         except FramingError as error:
             channel.lost(error)
             self._lost = self._told = True
@@ -468,7 +471,7 @@ class Connection(Generic[T]):
         return self._stream.secure or self._handshaking
 
     def _begin_shaking(self) -> None:
-        self._handshaking = True
+        self._handshaking = self._special = True
         if self._handshake_timeout is not None:
             self._shake_by = time.monotonic() + self._handshake_timeout
 
@@ -536,9 +539,8 @@ class Connection(Generic[T]):
     def flush(self) -> bool:
         """Write what the socket takes just now; whether nothing is left. Never raises: see `send`."""
         channel = self.channel
-        begun = channel.written
+        begun = before = channel.written
         while True:
-            before = channel.written
             now = time.monotonic() if channel.paced else None
             try:
                 # Only what was sent before start_tls() leaves before hands are shaken.
@@ -554,12 +556,16 @@ class Connection(Generic[T]):
                 return True
             if self._plain:
                 self._plain -= channel.written - before
-            if not left or channel.written == before or channel.written - begun >= WRITE_TURN:
+            if not left:
                 break
-        if not left and not channel.may_send and not self._shut:
+            written = channel.written
+            if written == before or written - begun >= WRITE_TURN:
+                return False
+            before = written
+        if not channel.may_send and not self._shut:
             self._shut = True
             self._stream.end_sending()
-        return not left
+        return True
 
     def close_sending(self) -> None:
         """End this side's stream behind what is queued; receiving goes on, so that the last replies still come.

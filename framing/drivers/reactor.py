@@ -82,6 +82,8 @@ class Reactor:
         self._cancelled = 0
         self._soon: deque[Callable[[], object]] = deque()
         self._settling: deque[Settling] = deque()
+        self.attend: Callable[[Settling], None] = self._settling.append
+        """Have its ``settle()`` called when the events of this round are handled."""
         self._always: dict[Any, Callable[[], object]] = {}  # files, which no selector takes and which are always ready
         self._readers: dict[Any, Callable[[], object]] = {}
         self.owner: int | None = None  # the thread that runs the rounds
@@ -211,10 +213,6 @@ class Reactor:
         self._awake = False
 
     # ----------------------------------------------------------------- rounds
-
-    def attend(self, touched: Settling) -> None:
-        """Have ``touched.settle()`` called when the events of this round are handled."""
-        self._settling.append(touched)
 
     def round(self, longest: float | None = None) -> None:
         """Wait, ``longest`` seconds at the most, and do all that is due."""

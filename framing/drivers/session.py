@@ -305,7 +305,9 @@ class Session(Outbox, Generic[T]):
         period = self._limits.period
         if period is not None:
             self._timer = self._reactor.call_later(period, self._check)
-        self._begin_handling()
+        assert self._connection is not None
+        self._handling = True
+        self._payloads, self._room = self._connection.channel.gather()
         try:
             self._handlers.opened(self)
         except Exception as error:
@@ -316,17 +318,13 @@ class Session(Outbox, Generic[T]):
             self._end_handling()
         self._attend_once()
 
-    def _begin_handling(self) -> None:
-        """The service is going to be called: what it sends to this peer is kept, to be framed at once."""
-        assert self._connection is not None
-        self._handling = True
-        self._payloads, self._room = self._connection.channel.gather()
-
     def _end_handling(self) -> None:
+        """The service was called, and what it has sent to this peer was kept, to be framed at once."""
         self._handling = False
         self._room = 0
         if self._payloads and not self._attending:
-            self._attend()
+            self._attending = True
+            self._reactor.attend(self)
 
     # ------------------------------------------------------------- a round
 
@@ -351,17 +349,22 @@ class Session(Outbox, Generic[T]):
             else:
                 self._end(error, logged=True)
             return
-        if self._shaking is not None and not connection.handshaking:
-            self._shaking.cancel()
-            self._shaking = None
-        if stage is _SHAKING and not connection.handshaking:
-            self._open()
+        if self._secure and not connection.handshaking:
+            self._shaken(stage)
         if messages and self._stage is _OPEN:
             self._batch = iter(messages)
-            self._deliver()
+            self._deliver(connection, self._batch)
         if self._secure or events & EVENT_WRITE or (not connection.channel.idle and connection.pending):
             self._changed = True
             self._attend_once()
+
+    def _shaken(self, before: _Stage) -> None:
+        """Hands are shaken, now or long since."""
+        if self._shaking is not None:
+            self._shaking.cancel()
+            self._shaking = None
+        if before is _SHAKING:
+            self._open()
 
     def _failed(self, connection: Connection[T], error: FramingError) -> None:
         """Reading has come to an end, good or bad."""
@@ -379,13 +382,12 @@ class Session(Outbox, Generic[T]):
         else:
             self._end(error)
 
-    def _deliver(self) -> bool:
+    def _deliver(self, connection: Connection[T], batch: Iterator[T]) -> bool:
         """Give the batch to the service; whether all of it was handled, or never will be."""
-        batch = self._batch
-        assert batch is not None
         received = self._handlers.received
         self._halted = False
-        self._begin_handling()
+        self._handling = True
+        self._payloads, self._room = connection.channel.gather()
         try:
             for message in batch:
                 received(self, message)
@@ -405,9 +407,10 @@ class Session(Outbox, Generic[T]):
         """The round's events are handled: write, go on with what waited, end what is over, and wait for the rest."""
         self._attending = False
         connection = self._connection
-        if connection is None or self._stage in (_GONE, _LINGERING):
+        stage = self._stage
+        if connection is None or stage is _GONE or stage is _LINGERING:
             return
-        if connection.flush() and not self._changed and self._mask == EVENT_READ and self._stage is _OPEN:
+        if connection.flush() and stage is _OPEN and not self._changed and self._mask == EVENT_READ:
             return  # as nearly always: the replies are written, and there is nothing but to read on
         self._changed = False
         if self._overflow is not None and self._stage is _OPEN:
@@ -423,7 +426,7 @@ class Session(Outbox, Generic[T]):
         """Handle what waited for the peer to read; or what is at hand without the socket having anything to say."""
         if self.serving and connection.paused:
             return
-        if self._batch is not None and not self._deliver():
+        if self._batch is not None and not self._deliver(connection, self._batch):
             if not connection.paused:
                 self._attend_once()
             return

@@ -98,6 +98,7 @@ class Stream:
         "_want_write",
         "_writing",
         "address",
+        "blocks",
         "secure",
         "sock",
     )
@@ -116,6 +117,8 @@ class Stream:
             tls.suppress_ragged_eofs = False
         blocking = _DONTWAIT is not None and not self.secure
         sock.setblocking(blocking)
+        self.blocks = blocking
+        """Whether `read` without a deadline may simply be a blocking call."""
         self._flags = _DONTWAIT if blocking and _DONTWAIT is not None else 0
         self._gather = hasattr(sock, "sendmsg") and not self.secure
         # Made when there is something to wait for: a loop that waits for all of its sockets never needs them.
@@ -125,11 +128,6 @@ class Stream:
         self._want_write = WRITE
         # OpenSSL's state serves one call at a time; the calls do not block, so nobody waits long.
         self._tls_lock = threading.Lock() if self.secure else None
-
-    @property
-    def blocks(self) -> bool:
-        """Whether `read` without a deadline may simply be a blocking call."""
-        return bool(self._flags)
 
     def fileno(self) -> int:
         """The socket's descriptor; -1 when it is closed."""

@@ -101,23 +101,33 @@ class _Session(Generic[T]):
         link = self.link
         if self._gone:
             return
+        if threading.get_ident() == self._owner:
+            self._keep(frames)
+            return
         backlog = link.channel.queued
         try:
-            link.queue(frames)
+            done = link.try_send(frames)
         except FramingError:
             return  # gone, or closing
-        if threading.get_ident() == self._owner:
-            # What is sent while a batch is handled leaves behind it, in one write; but more than the high-water mark is
-            # not kept: the service waits for its own peer here, and nobody else does.
-            if link.channel.paused:
-                self._relieve()
-        elif not link.try_flush():
+        if not done:
             # One message is always taken, of whatever size; so it is what waited before it that counts.
             limits = self._server.limits
             if limits.max_queued is not None and backlog > limits.max_queued and link.channel.paused:
                 self.abort(limits.overrun(self._address))
             else:
                 self._server.finish_later(self)
+
+    def _keep(self, frames: bytes) -> None:
+        """What is sent while a batch is handled leaves behind it, in one write; but more than the high-water mark is not kept.
+
+        The service waits for its own peer here, and nobody else does.
+        """
+        try:
+            self.link.queue(frames)
+        except FramingError:
+            return  # gone, or closing
+        if self.link.channel.paused:
+            self._relieve()
 
     def start_tls(self, ssl_context: ssl.SSLContext, *, server_hostname: str | None = None) -> None:
         context, _ = upgrade_tls(self._address, ssl_context, server_hostname, server_side=True)

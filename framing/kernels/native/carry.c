@@ -25,11 +25,17 @@ typedef struct {
     Py_ssize_t filled;
 } Landing;
 
-typedef struct {
-    PyObject_HEAD
+/* A kernel with its options, which all the carries of one wire have in common: they are most of what one would take. */
+struct Bound {
+    Py_ssize_t users;
     const Kernel *kernel;
     Options options;
     PyObject *args; /* the options as Python has them, whose bytes `options` borrows */
+};
+
+typedef struct {
+    PyObject_HEAD
+    Bound *bound;
     Store store;
     Landing landing;
     Memo memo;
@@ -282,15 +288,16 @@ static int run(Carry *self, const unsigned char *bytes, Py_ssize_t size, Py_ssiz
     Input input = {bytes, size, 0, limit, self->memo, 0};
     end_answer(answer);
     begin_answer(answer, answer->payloads);
-    const Outcome outcome = self->kernel->split(&self->options, &input, answer);
+    const Kernel *kernel = self->bound->kernel;
+    const Outcome outcome = kernel->split(&self->bound->options, &input, answer);
     if (outcome != JUDGE) {
         return outcome == FAILED ? -1 : 0;
     }
     PyObject *options[MOST_OPTIONS];
-    for (Py_ssize_t index = 0; index < self->kernel->options; index++) {
-        options[index] = PyTuple_GetItem(self->args, index);
+    for (Py_ssize_t index = 0; index < kernel->options; index++) {
+        options[index] = PyTuple_GetItem(self->bound->args, index);
     }
-    if (ask_reference(self->kernel, options, NULL, &input, answer) < 0) {
+    if (ask_reference(kernel, options, NULL, &input, answer) < 0) {
         return -1;
     }
     if (answer->large_memo != NULL) {
@@ -689,6 +696,45 @@ static void carry_releasebuffer(Carry *self, Py_buffer *Py_UNUSED(view)) {
     self->exports--;
 }
 
+void release_bound(Bound *bound) {
+    if (bound != NULL && --bound->users == 0) {
+        Py_DECREF(bound->args);
+        PyMem_Free(bound);
+    }
+}
+
+/* What has these options, from now on the caller's too; NULL where they do not fit, or with an exception. */
+static Bound *bind_options(Bound **last, const Kernel *kernel, PyObject *args) {
+    PyObject *items[MOST_OPTIONS];
+    Options options;
+    if (*last != NULL && (*last)->args == args && (*last)->kernel == kernel) {
+        (*last)->users++;
+        return *last;
+    }
+    if (PyTuple_Size(args) != kernel->options) {
+        return NULL;
+    }
+    for (Py_ssize_t index = 0; index < kernel->options; index++) {
+        items[index] = PyTuple_GetItem(args, index);
+    }
+    if (!kernel->read(items, &options)) {
+        return NULL;
+    }
+    Bound *bound = PyMem_Malloc(sizeof *bound);
+    if (bound == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    bound->users = 2; /* the caller, and who asks for the same next */
+    bound->kernel = kernel;
+    bound->options = options;
+    bound->args = Py_NewRef(args);
+    Bound *before = *last;
+    *last = bound;
+    release_bound(before);
+    return bound;
+}
+
 static void carry_dealloc(Carry *self) {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
     PyMem_Free(self->store.bytes);
@@ -696,7 +742,7 @@ static void carry_dealloc(Carry *self) {
     Py_XDECREF(self->large_need);
     Py_XDECREF(self->fault);
     Py_XDECREF(self->head);
-    Py_XDECREF(self->args);
+    release_bound(self->bound);
     ((freefunc)PyType_GetSlot(type, Py_tp_free))(self);
     Py_DECREF(type);
 }
@@ -769,23 +815,16 @@ PyType_Spec carry_spec = {
     slots,
 };
 
-PyObject *new_carry(PyTypeObject *type, const Kernel *kernel, PyObject *args) {
-    PyObject *items[MOST_OPTIONS];
-    Options options;
-    if (PyTuple_Size(args) != kernel->options) {
-        return NULL;
-    }
-    for (Py_ssize_t index = 0; index < kernel->options; index++) {
-        items[index] = PyTuple_GetItem(args, index);
-    }
-    if (!kernel->read(items, &options)) {
+PyObject *new_carry(PyTypeObject *type, Bound **last, const Kernel *kernel, PyObject *args) {
+    Bound *bound = bind_options(last, kernel, args);
+    if (bound == NULL) {
         return NULL;
     }
     Carry *self = (Carry *)((allocfunc)PyType_GetSlot(type, Py_tp_alloc))(type, 0);
-    if (self != NULL) {
-        self->kernel = kernel;
-        self->options = options;
-        self->args = Py_NewRef(args);
+    if (self == NULL) {
+        release_bound(bound);
+    } else {
+        self->bound = bound;
         self->fault = Py_NewRef(Py_None);
         self->head = PyBytes_FromStringAndSize(NULL, 0);
     }

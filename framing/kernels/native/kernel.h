@@ -222,7 +222,10 @@ void check_sequence(int width, const unsigned char *bytes, Py_ssize_t size, unsi
 
 /* carry.c */
 extern PyType_Spec carry_spec;
-PyObject *new_carry(PyTypeObject *type, const Kernel *kernel, PyObject *args); /* NULL, and no exception, where they do not fit */
+typedef struct Bound Bound;
+void release_bound(Bound *bound);
+/* `last` is what the last carry has, for the next one to share; NULL, and no exception, where the options do not fit. */
+PyObject *new_carry(PyTypeObject *type, Bound **last, const Kernel *kernel, PyObject *args);
 
 /* outbox.c */
 extern PyType_Spec outbox_spec;

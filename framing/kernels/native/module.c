@@ -46,11 +46,12 @@ static const Kernel *kernel_of(PyObject *function) {
 
 typedef struct {
     PyObject *carry, *partial; /* types: ours, and functools' */
+    Bound *last;               /* the options of the last carry */
 } State;
 
 /* A compiled carry for a compiled kernel with its options bound by `functools.partial`; for anything else the reference. */
 static PyObject *carry_for(PyObject *module, PyObject *split) {
-    const State *state = PyModule_GetState(module);
+    State *state = PyModule_GetState(module);
     if ((PyObject *)Py_TYPE(split) == state->partial) {
         PyObject *function = attribute(split, "func");
         PyObject *args = attribute(split, "args");
@@ -58,7 +59,7 @@ static PyObject *carry_for(PyObject *module, PyObject *split) {
         PyObject *carry = NULL;
         if (function != NULL && args != NULL && keywords != NULL && kernel_of(function) != NULL &&
             PyObject_Size(keywords) == 0) {
-            carry = new_carry((PyTypeObject *)state->carry, kernel_of(function), args);
+            carry = new_carry((PyTypeObject *)state->carry, &state->last, kernel_of(function), args);
         }
         Py_XDECREF(function);
         Py_XDECREF(args);
@@ -99,6 +100,8 @@ static int clear_module(PyObject *module) {
     State *state = PyModule_GetState(module);
     Py_CLEAR(state->carry);
     Py_CLEAR(state->partial);
+    release_bound(state->last);
+    state->last = NULL;
     return 0;
 }
 
