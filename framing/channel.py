@@ -402,7 +402,7 @@ class Channel(Generic[T]):
         if self._unframed:
             self._frame()
         if frames:
-            self._add(frames)
+            self._add(bytes(frames))  # the same object, unless it is one that the caller could change meanwhile
 
     def gather(self) -> tuple[list[bytes] | None, int]:
         """A list into which a driver may put payloads, rather than have each framed by `send`; and the room that it has.
@@ -422,13 +422,20 @@ class Channel(Generic[T]):
 
     def _frame(self) -> None:
         """Queue what was gathered."""
+        frames = self._joined()
+        if self.may_send:
+            self._add(frames)
+
+    def _joined(self) -> bytes:
+        """The frames of what was gathered, which is forgotten: also where this raises, or each later call would too."""
         payloads = self._unframed
         assert payloads is not None
         assert self._machine.join is not None
-        if self.may_send:
-            # None is for a rule that does not keep its word; then this raises.
-            self._add(self._machine.join(payloads) or self.wire.framer.encode_many(payloads))
-        payloads.clear()
+        try:
+            # None is for a rule that does not keep its word; then the other raises.
+            return self._machine.join(payloads) or self.wire.framer.encode_many(payloads)
+        finally:
+            payloads.clear()
 
     def send_eof(self) -> None:
         """End this side's stream behind what is queued; receiving goes on. Where it has ended, nothing happens."""
@@ -530,27 +537,24 @@ class Channel(Generic[T]):
 
         ``write`` returns how many bytes it has written; where it raises, it has written none.
         """
-        if self._unframed and not self._queued and most is None:
+        if self._unframed and not self._queued and most is None and self.may_send:
             # As in most turns: nothing is left of the one before, and what was gathered in this one leaves at once.
-            assert self._machine.join is not None
-            frames = self._machine.join(self._unframed)
-            if frames is not None and self.may_send:
-                self._unframed.clear()
-                try:
-                    count = write((frames,))
-                except BaseException:
-                    self._add(frames)
-                    raise
-                if count < len(frames):
-                    if self._state is State.FAILED:
-                        return 0  # meanwhile, and so nothing is queued any more
-                    self._add(frames)
-                    self.sent(count, now)
-                else:
-                    self.written += count
-                    if now is not None:
-                        self._now = self._moved = self._spoke = now
-                return self._queued
+            frames = self._joined()
+            try:
+                count = write((frames,))
+            except BaseException:
+                self._add(frames)
+                raise
+            if count < len(frames):
+                if self._state is State.FAILED:
+                    return 0  # meanwhile, and so nothing is queued any more
+                self._add(frames)
+                self.sent(count, now)
+            else:
+                self.written += count
+                if now is not None:
+                    self._now = self._moved = self._spoke = now
+            return self._queued
         fresh = self._fresh
         if fresh is not None and len(fresh) == 1 and self._ready is None and most is None and not self._unframed:
             buffers: Sequence[bytes | memoryview] = fresh  # as in a broadcast

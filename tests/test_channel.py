@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import re
+from collections.abc import Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -519,6 +520,58 @@ def test_where_writing_raises_nothing_is_lost(before):
         channel.push(write)
     assert drain(channel) == before + RAW.encode(b"x")
     assert channel.written == len(before) + 3
+
+
+def test_a_push_of_so_many_bytes_writes_no_more_of_what_was_gathered():
+    channel = Channel(Wire(LengthPrefixed(4)))
+    channel.send(b"before")
+    gathered, _ = channel.gather()
+    assert gathered is not None
+    gathered.append(b"behind")
+    written: list[bytes] = []
+
+    def write(buffers: Sequence[bytes | memoryview]) -> int:
+        written.extend(map(bytes, buffers))
+        return sum(map(len, buffers))
+
+    assert channel.push(write, 10) == 10
+    assert b"".join(written) == b"\0\0\0\6before"
+    gathered, _ = channel.gather()
+    assert gathered is not None
+    assert channel.push(write, 0) == 10
+    assert channel.push(write) == 0
+    assert b"".join(written) == b"\0\0\0\6before\0\0\0\6behind"
+    gathered.append(b"alone")
+    assert channel.push(write, 0) == 9
+    assert b"alone" not in b"".join(written)
+
+
+def test_encoded_frames_are_taken_as_they_are_at_the_call():
+    channel = Channel(Wire(LengthPrefixed(4)))
+    frames = bytearray(b"\0\0\0\4good")
+    channel.send_encoded(frames)  # type: ignore[arg-type]  # the type says bytes, and nothing else would
+    frames[4:] = b"evil"
+    assert channel.outgoing() == [b"\0\0\0\4good"]
+
+
+def test_what_cannot_be_framed_is_told_once_and_forgotten():
+    class Faithless(LengthPrefixed):
+        def joiner(self) -> tuple[Callable[[list[bytes]], bytes | None], int]:
+            def join(payloads: list[bytes]) -> bytes:
+                raise MemoryError
+
+            return join, self.max_frame
+
+    channel = Channel(Wire(Faithless(4)))
+    for ask in (lambda: channel.queued, lambda: channel.push(lambda buffers: 0), channel.outgoing, channel.close):
+        gathered, _ = channel.gather()
+        assert gathered is not None
+        gathered.append(b"lost")
+        with pytest.raises(MemoryError):
+            ask()
+        assert channel.queued == 0
+        assert channel.outgoing() == []
+    channel.close()
 
 
 def test_a_push_counts_as_movement():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -29,11 +30,15 @@ __all__ = ["DRAIN_SECONDS", "AsyncLink"]
 
 T = TypeVar("T")
 
+logger = logging.getLogger("framing.drivers")
+
 PIECE_BYTES = 1 << 18
 """The most that a transport is given at once: what it cannot write it copies, and what it does not have it cannot copy."""
 
 DRAIN_SECONDS = 5.0
 """How long a client that is closed may take to write what is queued."""
+
+_SENDING_FAILED = "%s: sending failed; the connection is closed"
 
 
 class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
@@ -143,12 +148,18 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
         """The transport is gone: with what may have come, and then with why."""
         if self.lost:
             return
-        if not self._ending and not self.eof and self.failure is None:
-            if exc is None:
-                self._hear_eof()
-            else:
-                self._rescue(exc)
+        try:
+            if not self._ending and not self.eof and self.failure is None:
+                if exc is None:
+                    self._hear_eof()
+                else:
+                    self._rescue(exc)
+        finally:
+            self._lose(exc)
+
+    def _lose(self, exc: Exception | None) -> None:
         self.lost = True
+        self._forget_payloads()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -443,24 +454,34 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
         """
         self._scheduled = False
         channel, transport = self.channel, self.transport
-        if transport is None or transport.is_closing():
-            channel.drop()
-            return
-        left = 1
-        while left and not self.shaking and (everything or not self._blocked):
-            written = channel.written
-            left = channel.push(self._put, None, self.loop.time() if channel.paced else None)
-            if left and transport.is_closing():
+        try:
+            if transport is None or transport.is_closing():
                 channel.drop()
-            if channel.written == written:
-                break
-        if self.writers and not self.full:
-            self._wake(self.writers)
-        if not left or not channel.queued:
-            if self._ending:
-                self._part()
-            elif not channel.may_send:
-                self._say_eof()
+                return
+            left = 1
+            while left and not self.shaking and (everything or not self._blocked):
+                written = channel.written
+                left = channel.push(self._put, None, self.loop.time() if channel.paced else None)
+                if left and transport.is_closing():
+                    channel.drop()
+                if channel.written == written:
+                    break
+            if self.writers and not self.full:
+                self._wake(self.writers)
+            if not left or not channel.queued:
+                if self._ending:
+                    self._part()
+                elif not channel.may_send:
+                    self._say_eof()
+        except Exception as error:  # such as MemoryError, over what is sent to this one peer
+            logger.exception(_SENDING_FAILED, self.address)
+            self.abort(error)
+
+    def _forget_payloads(self) -> None:
+        """Drop what is not framed yet; else the channel, before it does anything, would frame it, which can fail."""
+        self._room = 0
+        if self._payloads:
+            self._payloads.clear()
 
     def _put(self, buffers: Sequence[bytes | memoryview]) -> int:
         """Have the transport write the first of ``buffers``, or what it may be given of it at once: how many bytes."""
@@ -531,8 +552,13 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
             self._ending = True
             self.failure = self.failure or error
             if not self.lost:
-                self.channel.close()
-                self.flush()
+                try:
+                    self.channel.close()
+                except Exception as broken:  # it makes frames first of what was sent before
+                    logger.exception(_SENDING_FAILED, self.address)
+                    self.abort(broken)
+                else:
+                    self.flush()
         self._arm(now)
 
     def _part(self) -> None:
@@ -553,6 +579,7 @@ class AsyncLink(Outbox, asyncio.BufferedProtocol, Generic[T]):
         """End now: what is queued is dropped."""
         self._ending = True
         self.failure = self.failure or error
+        self._forget_payloads()
         self.channel.close()
         self.channel.drop()
         if self.transport is not None:

@@ -91,8 +91,6 @@ class _Session(AsyncLink[T]):
         return self.full
 
     def _send(self, message: T) -> None:
-        if self._ending:
-            return
         wire = self._server.wire
         if self._room > 0 and threading.get_ident() == self._server.thread:
             payload = wire.payload(message)
@@ -102,8 +100,7 @@ class _Session(AsyncLink[T]):
             self.send_encoded(wire.encode(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
-        if not self._ending:
-            self.send_encoded(self._server.wire.encode_many(messages))
+        self.send_encoded(self._server.wire.encode_many(messages))
 
     def send_encoded(self, frames: bytes) -> None:
         if threading.get_ident() != self._server.thread:
@@ -186,10 +183,15 @@ class _Session(AsyncLink[T]):
         self.flush()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        self._waiting.clear()
-        self._report()
-        self._server.finished(self)
+        # Whatever the service raises on the way, SystemExit among it: nobody must wait for who is gone.
+        try:
+            super().connection_lost(exc)
+        finally:
+            self._waiting.clear()
+            try:
+                self._report()
+            finally:
+                self._server.finished(self)
 
     def delivered(self, messages: list[T]) -> None:
         if self._trouble is not None:

@@ -104,19 +104,25 @@ class Reactor:
                 raise OSError(
                     errno.EMFILE, f"select() takes no more than {SELECT_LIMIT} descriptors; give another selector"
                 )
-        self._selector.register(fileobj, events, ready)
+        try:
+            self._selector.register(fileobj, events, ready)
+        except KeyError:
+            # The system gives no number twice: whoever had it was closed before it was unwatched, as by a TLS that failed.
+            self._selector.unregister(fileobj.fileno())
+            self._selector.register(fileobj, events, ready)
 
     def rewatch(self, fileobj: Any, events: int, ready: Ready) -> None:
         """Wait for something else from now on."""
         self._selector.modify(fileobj, events, ready)
 
     def unwatch(self, fileobj: Any) -> None:
-        """Wait for it no more; before it is closed."""
-        self._selector.unregister(fileobj)
+        """Wait for it no more; before it is closed, or as soon as that is known."""
+        with contextlib.suppress(KeyError, ValueError, OSError):
+            self._selector.unregister(fileobj)
 
     def add_reader(self, fileobj: Any, call: Callable[[], object]) -> None:
         """Call ``call()`` whenever ``fileobj`` can be read without waiting, until it raises; a regular file always can."""
-        if fileobj in self._readers:
+        if fileobj in self._readers or fileobj in self._selector.get_map():
             raise ValueError(f"{fileobj!r} has a reader; remove_reader() first")
         try:
             self.watch(fileobj, selectors.EVENT_READ, lambda _: self._read(fileobj))
@@ -130,9 +136,7 @@ class Reactor:
         if self._readers.pop(fileobj, None) is None:
             return False
         if self._always.pop(fileobj, None) is None:
-            # It may have been closed before.
-            with contextlib.suppress(KeyError, ValueError, OSError):
-                self.unwatch(fileobj)
+            self.unwatch(fileobj)
         return True
 
     def _read(self, fileobj: Any) -> None:

@@ -9,6 +9,7 @@ It waits with whatever selector it is given: select, poll, epoll or kqueue; with
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import selectors
 import socket
@@ -241,10 +242,12 @@ class Loop:
     def _release(self) -> None:
         """Give everything back."""
         self._draining = True
-        self._accept_no_more()
-        for session in list(self._sessions):
-            session.kill(ConnectionClosed("the loop was stopped before all was written"))
-        self._reactor.shut()
+        # All of it, also where a service raises KeyboardInterrupt, or SystemExit, on the way.
+        with contextlib.ExitStack() as all_of_it:
+            all_of_it.callback(self._reactor.shut)
+            for session in list(self._sessions):
+                all_of_it.callback(session.kill, ConnectionClosed("the loop was stopped before all was written"))
+            all_of_it.callback(self._accept_no_more)
 
 
 class Server(Loop, Generic[T]):

@@ -78,7 +78,6 @@ class Session(Outbox, Generic[T]):
         "_limits",
         "_lingering",
         "_mask",
-        "_overflow",
         "_reactor",
         "_reason",
         "_resumed",
@@ -122,7 +121,6 @@ class Session(Outbox, Generic[T]):
         self._changed = False  # what is waited for may not be what is to be waited for now
         self._mask = 0
         self._reason: Exception | None = None
-        self._overflow: Timeout | None = None
         self._stopping = False
         self._timer: Timer | None = None
         self._shaking: Timer | None = None  # runs while hands are shaken
@@ -160,14 +158,14 @@ class Session(Outbox, Generic[T]):
 
     def send_encoded(self, frames: bytes) -> None:
         if get_ident() != self._reactor.owner:
-            self._reactor.call_soon_threadsafe(partial(self.send_encoded, frames))
+            self._reactor.call_soon_threadsafe(partial(self.send_encoded, bytes(frames)))
             return
         connection = self._connection
         if connection is None:
             if self._stage is _CONNECTING:
                 if self._early is None:
                     self._early = []
-                self._early.append(frames)
+                self._early.append(bytes(frames))
             return
         channel = connection.channel
         if (self._stage is not _OPEN and self._stage is not _SHAKING) or not channel.may_send:
@@ -220,9 +218,13 @@ class Session(Outbox, Generic[T]):
         if self._handling:
             self._halted = self.serving
         elif self._limits.max_queued is not None and backlog > self._limits.max_queued:
-            # One message is always taken, of whatever size; so it is what waited before it that counts.
-            self._changed = True
-            self._overflow = self._limits.overrun(self._address)
+            # One message is always taken, of whatever size; so it is what waited before it that counts. Now, and not when
+            # this round is over: there is no end to what may be sent until then.
+            overrun = self._limits.overrun(self._address)
+            if self._stage is _SHAKING:
+                self.fail(overrun)
+            else:
+                self._abort(overrun)
 
     def _attend(self) -> None:
         self._attending = True
@@ -295,9 +297,12 @@ class Session(Outbox, Generic[T]):
             self.cancel_connecting()
         if error is not None:
             logger.info("%s: no connection: %s", self._address, error)
-        if not self.serving:
-            self._tell_closed(error)
-        self._go()
+        self._stage = _LINGERING
+        try:
+            if not self.serving:
+                self._tell_closed(error)
+        finally:
+            self._go()
 
     def _open(self) -> None:
         self._stage = _OPEN
@@ -410,17 +415,19 @@ class Session(Outbox, Generic[T]):
         stage = self._stage
         if connection is None or stage is _GONE or stage is _LINGERING:
             return
-        if connection.flush() and stage is _OPEN and not self._changed and self._mask == EVENT_READ:
-            return  # as nearly always: the replies are written, and there is nothing but to read on
-        self._changed = False
-        if self._overflow is not None and self._stage is _OPEN:
-            self._abort(self._overflow)
-        elif self._stage is _OPEN:
-            self._go_on(connection)
-        if self._stage is _ENDING and not connection.queued:
-            self._conclude(connection)
-        elif self._stage in (_SHAKING, _OPEN, _ENDING):
-            self._wait(connection)
+        try:
+            if connection.flush() and stage is _OPEN and not self._changed and self._mask == EVENT_READ:
+                return  # as nearly always: the replies are written, and there is nothing but to read on
+            self._changed = False
+            if self._stage is _OPEN:
+                self._go_on(connection)
+            if self._stage is _ENDING and not connection.queued:
+                self._conclude(connection)
+            elif self._stage in (_SHAKING, _OPEN, _ENDING):
+                self._wait(connection)
+        except Exception as error:  # such as MemoryError, over what is sent to this one peer
+            logger.exception("%s: sending failed; the connection is closed", self._address)
+            self._break(error)
 
     def _go_on(self, connection: Connection[T]) -> None:
         """Handle what waited for the peer to read; or what is at hand without the socket having anything to say."""
@@ -543,6 +550,18 @@ class Session(Outbox, Generic[T]):
         self._reason = self._reason or error
         self._attend_once()
 
+    def _break(self, error: Exception) -> None:
+        """End now, where even ending in order cannot be trusted to succeed."""
+        if self._stage in (_CONNECTING, _SHAKING):
+            self.fail(error)
+            return
+        ending, self._stage = self._stage, _LINGERING
+        try:
+            if ending in (_OPEN, _ENDING):
+                self._tell_closed(self._reason or error)
+        finally:
+            self._go()
+
     def _tell_closed(self, error: Exception | None) -> None:
         try:
             self._handlers.closed(self, error)
@@ -551,16 +570,22 @@ class Session(Outbox, Generic[T]):
 
     def _conclude(self, connection: Connection[T]) -> None:
         """All is written, or never will be."""
+        self._lingering = Linger(time.monotonic(), hurried=self._stopping)
         self._stage = _LINGERING
         self._cancel_timer()
-        self._tell_closed(self._reason)
+        try:
+            self._tell_closed(self._reason)
+        finally:
+            self._part(connection)
+
+    def _part(self, connection: Connection[T]) -> None:
+        """Say that no more comes, and take what the peer still says."""
         connection.finish()
         if self._at_once or connection.broken or connection.eof:
             self._go()
             return
         connection.reading = False
         self._watch(EVENT_READ)
-        self._lingering = Linger(time.monotonic(), hurried=self._stopping)
         self._linger_on()
         self._linger(connection)
 
@@ -609,13 +634,17 @@ class Session(Outbox, Generic[T]):
         """Handle what was received, write what is queued, and end."""
         self._stopping = self._changed = True
         if self._stage is _LINGERING:
-            assert self._lingering is not None
-            self._lingering.hurried = True
-            self._linger_on()
+            if self._lingering is not None:
+                self._lingering.hurried = True
+                self._linger_on()
         elif self._stage is _OPEN:
-            # Where a batch is waiting, the end comes behind it.
+            # Where a batch is waiting, the end comes behind it; where Ctrl-C has interrupted it, it waits for nothing.
             if self._batch is None:
                 self._end(None)
+            else:
+                assert self._connection is not None
+                self._wait(self._connection)
+                self._attend_once()
         elif self._stage is not _ENDING:
             self.fail(None)
 
@@ -627,6 +656,6 @@ class Session(Outbox, Generic[T]):
         if self._stage in (_OPEN, _ENDING):
             assert self._connection is not None
             self._abort(error)
-            self._stage = _LINGERING
-            self._tell_closed(self._reason)
-        self._go()
+            self._break(error)
+        else:
+            self._go()

@@ -484,6 +484,31 @@ def test_tls_begun_in_mid_stream_carries_a_full_load_both_ways(
 
 
 @every_server
+def test_what_is_sent_behind_the_beginning_of_tls_is_never_written_in_plain_text(
+    server_kind: str, contexts: Contexts
+) -> None:
+    class Confiding(Upgrading):
+        def received(self, peer: Any, message: Any) -> None:
+            peer.send(b"go ahead")
+            peer.start_tls(self.context)
+            peer.send(b"secret 1")
+            peer.send(b"secret 2")
+
+    service = Confiding(contexts[0])
+    with serving(server_kind, service, RAW) as server:
+        with plain(server) as stranger:
+            stranger.sendall(RAW.encode(b"STARTTLS"))
+            agreed = RAW.encode(b"go ahead")
+            assert read(stranger, len(agreed)) == agreed
+            # Whoever does not shake hands is told nothing more: half a hello brings no answer, and here is all that came.
+            stranger.sendall(b"\x16\x03\x01\x02\x00")
+            stranger.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                stranger.recv(1)
+        until(lambda: service.ends)
+
+
+@every_server
 def test_what_the_peer_has_not_taken_yet_leaves_in_plain_text_before_the_handshake(
     server_kind: str, contexts: Contexts
 ) -> None:
