@@ -108,7 +108,7 @@ class Reactor:
             self._selector.register(fileobj, events, ready)
         except KeyError:
             # The system gives no number twice: whoever had it was closed before it was unwatched, as by a TLS that failed.
-            self._selector.unregister(fileobj.fileno())
+            self._selector.unregister(fileobj if isinstance(fileobj, int) else fileobj.fileno())
             self._selector.register(fileobj, events, ready)
 
     def rewatch(self, fileobj: Any, events: int, ready: Ready) -> None:

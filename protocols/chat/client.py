@@ -59,7 +59,7 @@ from protocols.chat.messages import (
     from_server,
     to_map,
 )
-from protocols.chat.safety import clean, key
+from protocols.chat.safety import MAX_NAME, clean, key
 
 __all__ = [
     "Ask",
@@ -133,12 +133,17 @@ class Say:
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """The user wants something else; ``before`` and ``limit`` are for history, ``argument`` is the room, or the new name."""
+    """The user wants something else; ``argument`` is the room, or the new name.
+
+    The others are for history: its last ``limit`` events, or those below ``before``; where ``further``, those before the last
+    page of the room, as many as were asked for then. ``@name`` is there the private conversation with that person.
+    """
 
     what: Literal["join", "leave", "rename", "who", "rooms", "history"]
     argument: str = ""
     before: int | None = None
     limit: int = 50
+    further: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,8 @@ class _Room:
     cursor: int | None = None
     members: set[str] = field(default_factory=set[str])
     at: int = 0  # the seq that ``members`` is true for
+    oldest: int | None = None  # the seq at which the last page of history began; 1 where nothing is before it
+    limit: int = 50  # how many were asked for then
 
 
 def _within(seconds: float, least: float, most: float) -> float:
@@ -251,7 +258,17 @@ def _flaw(message: FromClient) -> str | None:
     except UnicodeEncodeError:
         return "this holds what is no text"
     except Refused as error:
-        return str(error)
+        return _in_words(message) or str(error)
+    return None
+
+
+def _in_words(message: FromClient) -> str | None:
+    """What is wrong with a name that is refused, or a password, for people; None where it is something else."""
+    names = [getattr(message, each, None) for each in ("name", "to", "room")]
+    if any(name is not None and not 1 <= len(name) <= MAX_NAME for name in names):
+        return f"a name has 1 to {MAX_NAME} characters"
+    if isinstance(message, Hello) and message.password is not None:
+        return "this password is longer than any is"
     return None
 
 
@@ -314,6 +331,11 @@ class Client:
     def name(self) -> str:
         """What the server calls this client; what was asked for, until it has answered."""
         return self._wanted_name or ""
+
+    @property
+    def has_password(self) -> bool:
+        """Whether its hello bears a password, which only a connection that nobody listens to may carry."""
+        return self._password is not None
 
     @property
     def online(self) -> bool:
@@ -431,7 +453,7 @@ class Client:
             self._end(reason, "lost")
             return
         self._under_way = None
-        self._owed += [ask for ask in self._asked.values() if ask.what in ("who", "rooms", "history")]
+        self._owed[:0] = [ask for ask in self._asked.values() if ask.what in ("who", "rooms", "history")]
         del self._owed[MOST_OWED:]
         self._asked.clear()
         # Half of it by chance: those who lost the same server do not come back all at once.
@@ -487,12 +509,23 @@ class Client:
         if self._state == "online":
             self._request(ask)
         elif ask.what in ("who", "rooms", "history"):
-            if len(self._owed) < MOST_OWED:
-                self._owed.append(ask)
-            else:
-                self._refuse("there is no connection", ask)
+            self._owe(ask)
+
+    def _owe(self, ask: Ask) -> None:
+        if len(self._owed) < MOST_OWED:
+            self._owed.append(ask)
+        else:
+            self._refuse("too many questions wait for an answer" if self.online else "there is no connection", ask)
+
+    def _ask_owed(self) -> None:
+        owed, self._owed = self._owed, []
+        for ask in owed:
+            self._request(ask)
 
     def _request(self, ask: Ask) -> None:
+        if ask.what == "history":
+            self._request_history(ask)
+            return
         self._n += 1
         id_ = (self._session, self._n)
         message: FromClient
@@ -505,10 +538,40 @@ class Client:
             message = Rename(id=id_, name=ask.argument)
         elif ask.what == "who":
             message = Who(id=id_, room=ask.argument)
-        elif ask.what == "history":
-            message = History(id=id_, room=ask.argument, before=ask.before, limit=ask.limit)
         else:
             message = Rooms(id=id_)
+        self._send(message, ask)
+
+    def _request_history(self, ask: Ask) -> None:
+        name = self._meant(ask.argument)
+        known = self._rooms.get(name) if name is not None else None
+        before, limit = ask.before, ask.limit
+        if name is None:
+            self._refuse(f"there is no conversation with {ask.argument[1:]}", ask)
+            return
+        if ask.further:
+            if any(each.what == "history" and self._meant(each.argument) == name for each in self._asked.values()):
+                self._owe(ask)  # only its answer tells from where on
+                return
+            if known is not None and known.oldest is not None:
+                before, limit = known.oldest, known.limit
+            if before is not None and before <= 1:
+                self._refuse("there is nothing before that", ask)
+                return
+        if known is not None:
+            known.limit = limit
+        self._n += 1
+        self._send(History(id=(self._session, self._n), room=name, before=before, limit=limit), ask)
+
+    def _meant(self, room: str) -> str | None:
+        """The room that somebody calls ``room``; None for a private conversation that there is none of."""
+        if not room.startswith("@") or room in self._rooms:
+            return room if room.startswith("@") else key(room)
+        other = key(room[1:])
+        private = [name for name in self._rooms if name.startswith("@")]
+        return next((name for name in private if other in map(key, self._rooms[name].members)), None)
+
+    def _send(self, message: FromClient, ask: Ask) -> None:
         if (flaw := _flaw(message)) is not None:
             self._given_up(ask)
             self._refuse(flaw, ask)
@@ -612,9 +675,17 @@ class Client:
             room.members, room.at = set(told.names), told.at
             self._out.append(Told(told))
         elif isinstance(told, (Page, RoomList, Lag)):
-            if not isinstance(told, Lag):
-                self._asked.pop(told.id[1], None)
+            ask = self._asked.pop(told.id[1], None) if not isinstance(told, Lag) else None
             self._out.append(Told(told))
+            if isinstance(told, Page) and ask is not None:
+                self._turned(told)
+
+    def _turned(self, page: Page) -> None:
+        """A page of history has come: what is further back is before it."""
+        known = self._rooms.get(page.room)
+        if known is not None:
+            known.oldest = page.events[0].seq if page.events and page.more else 1
+        self._ask_owed()
 
     def _welcomed(self, told: Welcome) -> None:
         if told.session != self._session:
@@ -646,9 +717,7 @@ class Client:
             self._request(Ask("rename", self._renaming))
         else:
             self._renaming = None
-        owed, self._owed = self._owed, []
-        for ask in owed:
-            self._request(ask)
+        self._ask_owed()
 
     def _renumber(self) -> None:
         """Another session than before: ids of the old one mean nothing to the server any more.
@@ -737,6 +806,8 @@ class Client:
         if asked is not None and error.retry_after is None:
             self._given_up(asked)
         self._out.append(Trouble(error, asked))
+        if asked is not None and asked.what == "history":
+            self._ask_owed()
 
     def _answered(self, waiting: _Waiting, state: Literal["stored", "failed"], why: str = "") -> None:
         self._under_way = None

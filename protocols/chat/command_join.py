@@ -12,7 +12,7 @@ import click
 from framing import Wire
 from framing.cli.parameters import client_tls, read_address, read_wire, tls_client_option
 from protocols.chat.client import Client
-from protocols.chat.conversation import Conversation
+from protocols.chat.conversation import INSECURE, Conversation, is_private
 from protocols.chat.wires import check_wire
 
 if TYPE_CHECKING:
@@ -38,7 +38,9 @@ PATIENCE = 60.0
     help="The server's wire.",
 )
 @click.option(
-    "--password", is_flag=True, help="Ask for a password; FRAMING_CHAT_PASSWORD has it where nobody can be asked."
+    "--password",
+    is_flag=True,
+    help="Ask for a password; FRAMING_CHAT_PASSWORD has it where nobody can be asked. Over tls:// and unix: only.",
 )
 @tls_client_option
 def join(
@@ -55,7 +57,10 @@ def join(
     except ValueError as error:
         raise click.UsageError(f"--wire {error}") from None
     address, context = client_tls(address, tls_ca)
-    secret = os.environ.get("FRAMING_CHAT_PASSWORD")
+    secret = os.environ.get("FRAMING_CHAT_PASSWORD") or None
+    # Before anybody is asked for it: what was typed for nothing may be typed somewhere else next.
+    if (password or secret is not None) and not is_private(address, context):
+        raise click.UsageError(f"{address}: {INSECURE}; join by tls:// or unix:, or leave the password out")
     if password and secret is None:
         secret = click.prompt("Password", hide_input=True, err=True)
     plain = plain or not (sys.stdin.isatty() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import signal
 import sys
 import threading
+import time
 from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
@@ -27,6 +29,7 @@ from protocols.chat.wires import check_wire
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from io import RawIOBase
     from types import FrameType
 
     from framing.drivers.address import Address
@@ -40,6 +43,11 @@ MAX_FRAME = 1 << 16
 
 HALF_A_LINE = 300.0
 """Seconds in which a line that was begun on the text port must be finished: people type."""
+
+DEFAULTS = Options()
+
+LOOK_EVERY = 0.5
+"""Seconds between two looks at whether the server is in the foreground of its terminal."""
 
 logger = logging.getLogger("protocols.chat")
 
@@ -76,6 +84,14 @@ logger = logging.getLogger("protocols.chat")
     metavar="FILE",
     help="Let in only who knows a password in it (framing-chat password NAME makes its lines).",
 )
+@click.option(
+    "--newcomers",
+    type=click.IntRange(0),
+    default=DEFAULTS.newcomers,
+    show_default=True,
+    metavar="N",
+    help=f"New people from one address at once, and then {DEFAULTS.newcomer_rate:g} a second; 0: any number.",
+)
 @click.option("--unicode-names", is_flag=True, help="Allow names beyond ASCII, except those that look like others.")
 @click.option("-v", "--verbose", is_flag=True, help="Log why each connection was closed.")
 def serve(
@@ -88,6 +104,7 @@ def serve(
     tls_cert: str | None,
     tls_key: str | None,
     password_file: str | None,
+    newcomers: int,
     unicode_names: bool,
     verbose: bool,
 ) -> int:
@@ -115,7 +132,10 @@ def serve(
     with ExitStack() as stack:
         try:
             log = stack.enter_context(SQLiteLog(db))
-            hub = Hub(log, Options(passwords=verify is not None, unicode_names=unicode_names, max_frame=MAX_FRAME))
+            options = Options(
+                passwords=verify is not None, unicode_names=unicode_names, newcomers=newcomers, max_frame=MAX_FRAME
+            )
+            hub = Hub(log, options)
         except LogError as error:
             raise click.ClickException(f"--db: {error}") from error
         return _serve(stack, hub, verify, driver, (wire, read_with), listen, context, text_listen)
@@ -174,6 +194,9 @@ def _serve(
     caught: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, partial(_stop, host, caught))
+    if hasattr(signal, "SIGTTIN"):
+        # In the background of a shell, reading the terminal fails then, instead of stopping the whole server.
+        signal.signal(signal.SIGTTIN, signal.SIG_IGN)
     stack.enter_context(host)
     threads = [threading.Thread(target=server.run, name="framing chat text port") for server in servers[1:]]
     for thread in threads:
@@ -213,13 +236,31 @@ def _console(host: Host) -> None:
     try:
         with open(os.dup(sys.stdin.fileno()), "rb", buffering=0) as console:  # noqa: PTH123 # a descriptor has no path
             held = b""
-            while chunk := console.read(1 << 12):
+            while chunk := _read(console):
                 *lines, held = (held + chunk).split(b"\n")
                 if not all(_typed(host, line) for line in lines):
                     return
             _typed(host, held)
     except OSError:
         return  # there is none
+
+
+def _read(console: RawIOBase) -> bytes:
+    """What was typed, waiting for it; nothing is ours to read while the server is in the background of its terminal."""
+    while True:
+        try:
+            return console.read(1 << 12) or b""
+        except OSError as error:
+            if error.errno != errno.EIO or not _in_background(console.fileno()):
+                raise
+        time.sleep(LOOK_EVERY)
+
+
+def _in_background(terminal: int) -> bool:
+    try:
+        return os.tcgetpgrp(terminal) != os.getpgrp()
+    except OSError:
+        return False  # it is no terminal, or it has been hung up
 
 
 def _typed(host: Host, line: bytes) -> bool:

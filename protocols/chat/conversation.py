@@ -8,6 +8,9 @@
 It connects by itself, comes back by itself, and ends when the server says so for good, or behind `leave`. What is said is sent
 in its order; `outputs` tells all that the client tells, `events` only what happens in the rooms.
 
+A client with a password is carried by TLS or a unix socket only: over anything else it would be there for all to read, so
+`Conversation` raises ValueError before it connects.
+
 Memory is bounded: whoever takes the outputs more slowly than they come is a slow reader to the server too, which pages; of
 outputs that nobody has asked for yet, the last are kept.
 """
@@ -23,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 from framing import FramingError, Wire
 from framing.drivers import aio
+from framing.drivers.address import Address
 from protocols.chat import client as person
 from protocols.chat.messages import Event, FromClient, Members, to_map
 from protocols.chat.wires import DEFAULT_WIRE
@@ -32,13 +36,20 @@ if TYPE_CHECKING:
 
     from framing.drivers.address import AddressLike
 
-__all__ = ["DEFAULT_WIRE", "Conversation"]
+__all__ = ["DEFAULT_WIRE", "INSECURE", "Conversation", "is_private"]
 
 CONNECT_TIMEOUT: Final = 10.0
 LEAVE_TIMEOUT: Final = 5.0
 
 MOST_OUTPUTS: Final = 1000
 """How many outputs may wait to be taken, before nothing more is read from the server."""
+
+INSECURE: Final = "passwords are sent over TLS or a unix socket only"
+
+
+def is_private(address: AddressLike, ssl_context: ssl.SSLContext | None) -> bool:
+    """Whether nobody on the way can read what is said to ``address``."""
+    return ssl_context is not None or Address.parse(address).scheme in ("tls", "unix")
 
 
 class Conversation:
@@ -52,6 +63,8 @@ class Conversation:
         wire: Wire[Any] = DEFAULT_WIRE,
         ssl_context: ssl.SSLContext | None = None,
     ) -> None:
+        if client.has_password and not is_private(address, ssl_context):
+            raise ValueError(INSECURE)
         self.client = client
         self._address = address
         self._wire = wire

@@ -15,6 +15,7 @@ does not carry it, is closed alone.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
 import queue
 import threading
@@ -26,6 +27,7 @@ from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from framing import Wire
+from framing.drivers.address import Address
 from framing.drivers.service import Peer
 from protocols.chat.hub import (
     Announced,
@@ -44,9 +46,9 @@ from protocols.chat.hub import (
     Verify,
 )
 from protocols.chat.log import LogError
-from protocols.chat.messages import FromServer, to_map
+from protocols.chat.messages import Close, FromServer, to_map
 
-__all__ = ["ChatService", "Host", "Line"]
+__all__ = ["ChatService", "Host", "Line", "origin_of"]
 
 logger = logging.getLogger("protocols.chat")
 
@@ -58,6 +60,22 @@ MOST_WAITING: Final = 200
 
 LOOK_EVERY: Final = 0.05
 """Seconds between two looks at who takes nothing."""
+
+
+def origin_of(address: Address) -> str:
+    """What makes the sessions of one host count together: its address, or of IPv6, where a host has many, the first half.
+
+    Empty for a unix socket: whoever may open it is trusted with that.
+    """
+    if address.scheme == "unix":
+        return ""
+    try:
+        there = ipaddress.ip_address(address.host.partition("%")[0])
+    except ValueError:
+        return address.host
+    if there.version == 4:
+        return str(there)
+    return str(there.ipv4_mapped or ipaddress.ip_network((int(there) >> 64 << 64, 64)))
 
 
 class Line(Protocol):
@@ -137,14 +155,14 @@ class Host:
 
     # --------------------------------------------------- what the servers tell it
 
-    def opened(self, line: Line, *, private: bool) -> None:
-        """``line`` has been made."""
+    def opened(self, line: Line, *, private: bool, origin: str = "") -> None:
+        """``line`` has been made; ``private`` and ``origin`` as `Opened` has them."""
         with self._lock:
             late = self._ended
             self._lines.add(line)
         if late:
             line.close()
-        self._inputs.put(Opened(line, private))
+        self._inputs.put(Opened(line, private, origin))
 
     def received(self, line: Line, message: Any) -> None:
         """``line`` sent ``message``."""
@@ -152,6 +170,7 @@ class Host:
             self._waiting[line] += 1
             flood = self._waiting[line] > MOST_WAITING
         if flood:
+            logger.info("%r: closed, for it sends faster than the hub takes it", line)
             line.close()
         else:
             self._inputs.put(Received(line, message))
@@ -227,6 +246,9 @@ class Host:
 
     def _carry_out(self, output: Output, told: set[Any]) -> None:
         if isinstance(output, Send):
+            if isinstance(output.message, Close):
+                for line in output.connections:
+                    logger.info("%r: %s: %s", line, output.message.code, output.message.text)
             encoded: dict[Any, bytes] = {}
             for line in output.connections:
                 self._tell(line, output.message, encoded)
@@ -265,14 +287,15 @@ class Host:
 class _PeerLine:
     """A framing peer as a line."""
 
-    __slots__ = ("_peer", "_wire")
+    __slots__ = ("_peer", "_wire", "sent_away")
 
     def __init__(self, peer: Peer[Any], wire: Wire[Any]) -> None:
         self._peer = peer
         self._wire = wire
+        self.sent_away = False
 
     def __repr__(self) -> str:
-        return f"<{self._peer.address}>"
+        return str(self._peer.address)
 
     @property
     def paused(self) -> bool:
@@ -282,6 +305,7 @@ class _PeerLine:
         frames = encoded.get(self._wire)
         if frames is None:
             frames = encoded[self._wire] = self._wire.encode(to_map(message))
+        self.sent_away = isinstance(message, Close)
         self._peer.send_encoded(frames)
 
     def close(self) -> None:
@@ -302,7 +326,7 @@ class ChatService:
     def opened(self, peer: Peer[Any]) -> None:
         """Tell the host of ``peer``."""
         line = self._lines[peer] = _PeerLine(peer, self._wire)
-        self._host.opened(line, private=peer.address.scheme in ("tls", "unix"))
+        self._host.opened(line, private=peer.address.scheme in ("tls", "unix"), origin=origin_of(peer.address))
 
     def received(self, peer: Peer[Any], message: Any) -> None:
         """Pass ``message`` on."""
@@ -310,6 +334,7 @@ class ChatService:
 
     def closed(self, peer: Peer[Any], error: Exception | None) -> None:
         """Tell the host that ``peer`` has gone."""
-        if error is not None:
-            logger.info("%s: %s", peer.address, error)
-        self._host.closed(self._lines.pop(peer))
+        line = self._lines.pop(peer)
+        if error is not None and not line.sent_away:
+            logger.info("%r: %s", line, error)
+        self._host.closed(line)

@@ -86,7 +86,10 @@ PAGE_BYTES: Final = 1 << 16
 """How much of the log one connection is given at a time; then it is looked at whether it takes it."""
 
 REPLY_BYTES: Final = 48 << 10
-"""How large an answer grows with what is asked for: it fits into a frame of 64 KiB, however its codec writes it."""
+"""How large the list of rooms grows: it fits into a frame of 64 KiB, however its codec writes it."""
+
+PAGE_HEAD: Final = 512
+"""Bytes of a page of history besides its events, at most; with these it fits into a frame of ``max_frame``."""
 
 EVENT_BYTES: Final = 200
 """Bytes of an event besides its texts, at most."""
@@ -94,6 +97,9 @@ EVENT_BYTES: Final = 200
 HELLO_BYTES: Final = 1 << 12
 LEAST_TOKEN: Final = 16
 """Characters that a client's own token must have: shorter ones might be guessed."""
+
+MAX_REASON: Final = 80
+"""Characters of the reason of a good-bye that others are told."""
 
 RECENT: Final = 64
 PATIENCE: Final = 50
@@ -105,10 +111,15 @@ PATIENCE: Final = 50
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """``connection`` has been made; ``private``: nobody on the way reads it (TLS, or a unix socket)."""
+    """``connection`` has been made; ``private``: nobody on the way reads it (TLS, or a unix socket).
+
+    ``origin`` is where it comes from: its address, without the port; new sessions of one origin are counted together. Those
+    of the origin "" are not counted.
+    """
 
     connection: Hashable
     private: bool = False
+    origin: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +213,11 @@ Output: TypeAlias = Send | Shut | Verify
 class Options:
     """What the hub allows. Times are seconds, sizes bytes; bursts and rates are posts, and requests of other kinds.
 
-    ``max_rooms`` is of open rooms that somebody is in, ``max_members`` of people in one of them.
+    ``move_burst`` and ``move_rate`` are of what others see of somebody's ways: a join counts once, a new name once for each
+    room that is told of it; to leave is always allowed, and counts too. ``newcomers`` and ``newcomer_rate`` are of sessions
+    that one address begins, at once and a second (``newcomers=0``: any number); who comes back by a token is not counted.
+
+    ``max_rooms`` is of open rooms that somebody is in, besides the ``lobby``; ``max_members`` of people in one of them.
     """
 
     max_text: int = 8 << 10
@@ -211,8 +226,13 @@ class Options:
     rate: float = 2.0
     request_burst: int = 20
     request_rate: float = 10.0
+    move_burst: int = 32
+    move_rate: float = 2.0
+    newcomers: int = 64
+    newcomer_rate: float = 2.0
     max_frame: int = 1 << 16
     max_rooms: int = 10_000
+    lobby: str = "lobby"
     max_rooms_each: int = 32
     max_private_each: int = 256
     max_members: int = 5_000
@@ -237,14 +257,29 @@ class _Bucket:
         self._rate = rate
         self._at = now
 
-    def wait(self, now: float) -> float:
-        """Take one, and return 0; or take none, and return the seconds until there is one."""
+    def wait(self, now: float, cost: int = 1) -> float:
+        """Take ``cost``, and return 0; or take none, and return the seconds until there is one.
+
+        Where there is one, more than there are may be taken: the next taker waits so much longer.
+        """
+        if (wait := self._until_one(now)) == 0.0:
+            self._left -= cost
+        return wait
+
+    def owe(self, now: float) -> None:
+        """Take one, whether there is one or not."""
+        self._until_one(now)
+        self._left -= 1
+
+    def full(self, now: float) -> bool:
+        """Whether it is as it was in the beginning."""
+        self._until_one(now)
+        return self._left >= self._burst
+
+    def _until_one(self, now: float) -> float:
         self._left = min(self._burst, self._left + (now - self._at) * self._rate)
         self._at = now
-        if self._left >= 1 - 1e-9:
-            self._left -= 1
-            return 0.0
-        return (1 - self._left) / self._rate
+        return 0.0 if self._left >= 1 - 1e-9 else (1 - self._left) / self._rate
 
 
 @dataclass(slots=True, eq=False)
@@ -253,6 +288,7 @@ class _Connection:
 
     name: Hashable
     private: bool
+    origin: str
     since: float
     heard: float
     session: _Session | None = None
@@ -273,6 +309,7 @@ class _Session:
     name: str
     posts: _Bucket
     requests: _Bucket
+    moves: _Bucket
     tokens: tuple[str, ...] = ()
     rooms: set[str] = field(default_factory=set[str])  # those with joined and left, not private ones
     private: set[str] = field(default_factory=set[str])
@@ -336,6 +373,8 @@ class Hub:
         self._paged: dict[Hashable, _Connection] = {}  # those that are behind, and take what they are given
         self._out: list[Output] = []
         self._staged: list[Event] = []
+        self._posted: dict[Id, Event] = {}  # the posts among them
+        self._origins: dict[str, _Bucket] = {}  # the new sessions of those who have lately begun some
         self._changed: dict[str, _Session] = {}
         self._gone: set[str] = set()
         self._begun = False
@@ -393,6 +432,7 @@ class Hub:
             "live": sum(len(room.live) for room in self._rooms.values()),
             "behind": sum(len(connection.behind) for connection in self._connections.values()),
             "paged": len(self._paged),
+            "origins": len(self._origins),
         }
 
     # -------------------------------------------------------------- the one door
@@ -409,7 +449,7 @@ class Hub:
             self._sweep()
         if self._staged or self._changed or self._gone:
             self._log.append(self._staged, [self._record(each) for each in self._changed.values()], self._gone)
-            self._staged, self._changed, self._gone = [], {}, set()
+            self._staged, self._posted, self._changed, self._gone = [], {}, {}, set()
         # Not before: a room that is entered again goes on behind what the log has of it.
         self._drop_empty()
         # Behind the commit, so that the log has all that is read from it.
@@ -458,16 +498,11 @@ class Hub:
             session.named = record.named
             if session.named:
                 self._names[key(record.name)] = session
-            for name in record.rooms:
+            session.private = set(record.private)
+            for name in (*record.rooms, *record.private):
                 self._room(name).members[record.id] = session
             session.lost = self._now
             (self._lost if session.named or session.rooms else self._absent)[record.id] = session
-        for name in self._log.rooms():
-            if name.startswith("@"):
-                for id_ in name[1:].split("+"):
-                    if id_ in self._sessions:
-                        self._room(name).members[id_] = self._sessions[id_]
-                        self._sessions[id_].private.add(name)
 
     def _room(self, name: str) -> _Room:
         """The room ``name``; it need not be known yet."""
@@ -486,11 +521,12 @@ class Hub:
                 self._open -= not room.private
         self._left.clear()
 
-    def _buckets(self) -> tuple[_Bucket, _Bucket]:
+    def _buckets(self) -> tuple[_Bucket, _Bucket, _Bucket]:
         options = self._options
         return (
             _Bucket(options.burst, options.rate, self._now),
             _Bucket(options.request_burst, options.request_rate, self._now),
+            _Bucket(options.move_burst, options.move_rate, self._now),
         )
 
     def _record(self, session: _Session) -> SessionRecord:
@@ -499,6 +535,7 @@ class Hub:
             name=session.name,
             tokens=session.tokens,
             rooms=tuple(sorted(session.rooms)),
+            private=tuple(sorted(session.private)),
             seen=session.seen,
             named=session.named,
         )
@@ -509,7 +546,9 @@ class Hub:
         if self._stopped:
             self._out.append(Shut(given.connection))
             return
-        self._connections[given.connection] = _Connection(given.connection, given.private, self._now, self._now)
+        self._connections[given.connection] = _Connection(
+            given.connection, given.private, given.origin, self._now, self._now
+        )
 
     def _reply(self, connection: _Connection, message: FromServer) -> None:
         self._out.append(Send((connection.name,), message))
@@ -613,6 +652,8 @@ class Hub:
             if self._now - session.lost < options.grace:
                 break
             self._leave_all(session, "connection lost")
+        for origin in [origin for origin, bucket in self._origins.items() if bucket.full(self._now)]:
+            del self._origins[origin]
         self._forget()
 
     def _forget(self) -> None:
@@ -660,7 +701,7 @@ class Hub:
         elif session is None:
             self._close(connection, "hello-first", "the first message is hello")
         elif isinstance(asked, Bye):
-            reason = clean_line(asked.reason) or "bye"
+            reason = clean_line(asked.reason)[:MAX_REASON].strip() or "bye"
             self._detach(connection)
             self._leave_all(session, reason)
             self._end_session(session)
@@ -728,7 +769,10 @@ class Hub:
             self._close(connection, "version", text)
             return
         if not self._resumed(connection, asked):
-            if self._options.passwords:
+            if wait := self._too_many_new(connection.origin):
+                text = f"too many have come from your address; try again in {wait:.1f} s"
+                self._close(connection, "too-many-new", text, wait)
+            elif self._options.passwords:
                 self._verify(connection, asked)
             else:
                 self._begin_session(connection, asked)
@@ -739,6 +783,16 @@ class Hub:
             return False
         self._resume(connection, session, asked.resume)
         return True
+
+    def _too_many_new(self, origin: str) -> float:
+        """Count one more session of ``origin``, and return 0; or the seconds until there may be one."""
+        options = self._options
+        if not origin or not options.newcomers:
+            return 0.0
+        bucket = self._origins.get(origin)
+        if bucket is None:
+            bucket = self._origins[origin] = _Bucket(options.newcomers, options.newcomer_rate, self._now)
+        return bucket.wait(self._now)
 
     def _verify(self, connection: _Connection, asked: Hello) -> None:
         if not connection.private:
@@ -807,8 +861,12 @@ class Hub:
                 self._call(session, suggest(session.name, self._taken))
             self._names[key(session.name)] = session
             session.named = True
-        self._welcome(connection, session, resumed=True)
         cursors = resume.cursors
+        for name in sorted(session.private):
+            # The other one has gone for good, and all that was said there has come.
+            if len(self._rooms[name].members) < 2 and cursors.get(name) == self._rooms[name].head:
+                self._leave_private(session, name)
+        self._welcome(connection, session, resumed=True)
         for name in (ANNOUNCEMENTS, *sorted(session.private), *sorted(session.rooms)):
             room = self._rooms[name]
             if name != ANNOUNCEMENTS:
@@ -882,14 +940,27 @@ class Hub:
         """Forget a session that has left all rooms; nothing of it is kept but what it said."""
         for digest in session.tokens:
             self._tokens.pop(digest, None)
-        for name in session.private:
-            self._rooms[name].members.pop(session.id, None)
-            self._left.add(name)
+        for name in sorted(session.private):
+            self._leave_private(session, name)
         self._sessions.pop(session.id, None)
         self._lost.pop(session.id, None)
         self._absent.pop(session.id, None)
         self._changed.pop(session.id, None)
         self._gone.add(session.id)
+
+    def _leave_private(self, session: _Session, name: str) -> None:
+        """``session`` is in the private room ``name`` no more."""
+        room = self._rooms[name]
+        del room.members[session.id]
+        session.private.discard(name)
+        self._left.add(name)
+        self._changed[session.id] = session
+        connection = session.connection
+        if connection is not None:
+            room.live.pop(connection.name, None)
+            connection.behind.pop(name, None)
+            if not connection.behind:
+                self._paged.pop(connection.name, None)
 
     def _leave_all(self, session: _Session, reason: str) -> None:
         """``session`` is in no open room any more, and its name is free."""
@@ -912,6 +983,8 @@ class Hub:
         room.head += 1
         event = Event(room=room.name, seq=room.head, time=self._time, sender=sender, kind=kind, text=text, id=id_)
         self._staged.append(event)
+        if id_ is not None:
+            self._posted[id_] = event
         if room.live:
             self._out.append(Send(tuple(room.live), event))
         return room.head
@@ -949,12 +1022,15 @@ class Hub:
             return
         options = self._options
         if len(session.rooms) >= options.max_rooms_each or (
-            name not in self._rooms and self._open - 1 >= options.max_rooms
+            name not in self._rooms and name != key(options.lobby) and self._open - 1 >= options.max_rooms
         ):
             self._refuse(connection, Error(code="too-many-rooms", text="there are too many rooms", id=asked.id))
             return
         if len(self._rooms[name].members if name in self._rooms else ()) >= options.max_members:
             self._refuse(connection, Error(code="room-full", text="this room is full", id=asked.id))
+            return
+        if wait := session.moves.wait(self._now):
+            self._too_fast(connection, asked.id, wait)
             return
         room = self._room(name)
         start = self._from(connection, room, asked.after)
@@ -971,16 +1047,17 @@ class Hub:
         if room is None or room.name == ANNOUNCEMENTS:
             self._nowhere(connection, asked.id)
             return
-        room.live.pop(connection.name, None)
-        connection.behind.pop(room.name, None)
-        if not connection.behind:
-            self._paged.pop(connection.name, None)
-        del room.members[session.id]
-        self._left.add(room.name)
         if room.private:
-            session.private.discard(room.name)
+            self._leave_private(session, room.name)
         else:
+            room.live.pop(connection.name, None)
+            connection.behind.pop(room.name, None)
+            if not connection.behind:
+                self._paged.pop(connection.name, None)
+            del room.members[session.id]
+            self._left.add(room.name)
             session.rooms.discard(room.name)
+            session.moves.owe(self._now)
             self._publish(room, "left", session.name)
             self._changed[session.id] = session
         self._reply(connection, Ok(id=asked.id, room=room.name))
@@ -1002,9 +1079,9 @@ class Hub:
         before = min(stored + 1, asked.before if asked.before is not None else stored + 1)
         events = self._log.read(room.name, max(0, before - 1 - asked.limit), max(0, min(asked.limit, before - 1)))
         kept: list[Event] = []
-        left = REPLY_BYTES
+        left = self._options.max_frame - PAGE_HEAD
         for event in reversed(events):
-            left -= _event_size(event)
+            left -= _written_size(event)
             if left < 0 and kept:
                 break
             kept.append(event)
@@ -1023,6 +1100,10 @@ class Hub:
             self._refuse(connection, msgspec.structs.replace(error, id=asked.id))
             return
         if asked.name != session.name:
+            told = len(session.rooms) + len(session.private)
+            if wait := session.moves.wait(self._now, max(1, told)):
+                self._too_fast(connection, asked.id, wait)
+                return
             del self._names[key(session.name)]
             self._call(session, asked.name)
             self._names[key(asked.name)] = session
@@ -1040,7 +1121,7 @@ class Hub:
     def _post(self, connection: _Connection, session: _Session, asked: Post) -> None:
         number = asked.id[1]
         if number not in session.recent:
-            stored = self._log.find(asked.id)
+            stored = self._posted.get(asked.id) or self._log.find(asked.id)
             if stored is not None:
                 session.recent[number] = (stored.room, stored.seq)
         if number in session.recent:
@@ -1068,6 +1149,8 @@ class Hub:
             if room_ is not None:
                 connection.refused = 0
                 self._store(connection, session, room_, asked, text)
+            elif asked.room is not None and asked.room.startswith("@") and session.id in asked.room[1:].split("+"):
+                self._refuse(connection, Error(code="gone", text="the other one has gone", id=asked.id))
             elif asked.room is not None:
                 self._nowhere(connection, asked.id)
 
@@ -1092,6 +1175,9 @@ class Hub:
         name = _private_room(session.id, other.id)
         if name in session.private and name in other.private:
             return self._rooms[name]
+        for one in (session, other):
+            if name not in one.private:
+                self._spare(one)
         most = self._options.max_private_each
         if any(name not in one.private and len(one.private) >= most for one in (session, other)):
             text = "one of you talks to too many people already"
@@ -1101,6 +1187,7 @@ class Hub:
         for one in (session, other):
             room.members[one.id] = one
             one.private.add(name)
+            self._changed[one.id] = one
         for one in (session, other):
             if one.connection is not None and one.connection.name not in room.live:
                 self._reply(one.connection, self._members(room))
@@ -1109,11 +1196,26 @@ class Hub:
                     self._follow(one.connection, room, room.head)
         return room
 
+    def _spare(self, session: _Session) -> None:
+        """Make ``session``, if it is in as many private rooms as may be, leave one that it has read and the other has left."""
+        if len(session.private) < self._options.max_private_each or session.connection is None:
+            return
+        for name in sorted(session.private):
+            room = self._rooms[name]
+            if len(room.members) < 2 and session.connection.name in room.live:
+                self._leave_private(session, name)
+                return
+
 
 def _event_size(event: Event) -> int:
     """How many bytes an event takes, at most, as every codec that carries maps writes it."""
     texts = len(event.text) + len(event.sender) + len(event.room)
     return texts * 4 + EVENT_BYTES
+
+
+def _written_size(event: Event) -> int:
+    """How many bytes an event takes in a page, at most: JSON is the longest of the codecs that carry maps."""
+    return len(msgspec.json.encode(event)) + 8
 
 
 def _size(message: Any) -> int:

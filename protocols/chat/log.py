@@ -24,8 +24,8 @@ class SessionRecord:
     """What is kept of a session, so that it can go on behind a restart.
 
     ``tokens`` are digests: of the token in use and of the one that was issued last, for the client may not have got it.
-    ``named`` tells whether the name is still theirs. ``seen``, milliseconds since 1970, is when its last connection began
-    or ended.
+    ``rooms`` are the open ones, ``private`` those of two. ``named`` tells whether the name is still theirs. ``seen``,
+    milliseconds since 1970, is when its last connection began or ended.
     """
 
     id: str
@@ -34,6 +34,7 @@ class SessionRecord:
     rooms: tuple[str, ...]
     seen: int
     named: bool = True
+    private: tuple[str, ...] = ()
 
 
 class Log(Protocol):

@@ -186,7 +186,10 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Welcome(_Record, frozen=True, kw_only=True):
-    """The answer to `Hello`. ``token`` resumes the session, once; ``name`` is what it is called from now on.
+    """The answer to `Hello`. ``name`` is what it is called from now on.
+
+    ``token`` resumes the session. It changes with each `Welcome`, and is good until the next one is used: a `Welcome` that
+    gets lost costs nothing, and whoever has seen a token can come back by it as long as its owner has not used a later one.
 
     ``rooms`` are the rooms that it is in: after a time of grace it is in none but the private ones.
     """

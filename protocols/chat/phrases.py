@@ -1,7 +1,7 @@
 """What people type, read; and what the chat tells, in words. Shared by the text port, the plain client and the terminal.
 
     /join room    /leave [room]    /msg name text    /me does this    /nick name    /names [room]
-    /rooms        /history [n]     /help             /quit [reason]
+    /rooms        /history [n | more] [room | @name]           /help             /quit [reason]
 
 A line that begins otherwise is said; ``//`` begins one that begins with a slash. The words of the classic select-driven chat
 are understood too: ``QUIT`` alone on a line, and ``SECRECT name text`` (spelt so, or SECRET) for a private message.
@@ -15,7 +15,7 @@ from typing import Final, Literal
 
 from protocols.chat import client as person
 from protocols.chat.messages import ANNOUNCEMENTS, Close, Event, Lag, Members, Page, RoomList
-from protocols.chat.safety import clean, clean_line
+from protocols.chat.safety import clean, clean_line, key
 
 __all__ = ["HELP", "ORDERS", "Order", "event_parts", "moment_of", "phrase", "phrase_event", "read_line"]
 
@@ -29,8 +29,16 @@ HELP: Final = """/join room         enter a room; what you type is said there
 /rooms             which rooms there are
 /nick name         be called something else
 /history [n]       the last n things said here
+/history more      what was said before those
+                   of elsewhere: /history 50 room, /history 50 server
+                   for the announcements, /history 50 @name in private
 /quit              go
 //text             say a line that begins with a slash"""
+
+
+USUAL_HISTORY: Final = 20
+MOST_HISTORY: Final = 200
+"""As many as a page has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,18 +93,31 @@ def _order(word: str, rest: str, room: str | None) -> Order:
         return Order(inputs=(person.Leaving(rest),), leaves=True)
     if word == "/help":
         return Order(reply=HELP)
+    if word == "/history":
+        return _history(rest, room)
     where = rest or room
-    if word in ("/leave", "/names", "/history") and room is None and not rest:
+    if word in ("/leave", "/names") and room is None and not rest:
         return Order(reply="You are in no room.")
     if word == "/leave" and where is not None:
         return Order(inputs=(person.Ask("leave", where),), room="" if where == room else None)
     if word == "/names" and where is not None:
         return Order(inputs=(person.Ask("who", where),))
-    if word == "/history":
-        if rest and not (rest.isascii() and rest.isdigit() and 1 <= int(rest[:9]) <= 200):
-            return Order(reply="/history takes a number from 1 to 200.")
-        return Order(inputs=(person.Ask("history", room or "", limit=int(rest or 20)),))
     return Order(reply=f"There is no {clean_line(word)[:32]}; /help tells what there is.")
+
+
+def _history(rest: str, room: str | None) -> Order:
+    """``rest`` is a number, or "more", or neither; and behind it the place, where it is not ``room``."""
+    first, _, where = rest.partition(" ")
+    count = first.isascii() and first.isdigit()
+    if not count and first != "more":
+        first, where = "", rest
+    where = where.strip() or room or ""
+    if not where:
+        return Order(reply="You are in no room.")
+    if count and not 1 <= int(first[:9]) <= MOST_HISTORY:
+        return Order(reply=f"/history takes a number from 1 to {MOST_HISTORY}.")
+    limit = int(first) if count else USUAL_HISTORY
+    return Order(inputs=(person.Ask("history", where, limit=limit, further=first == "more"),))
 
 
 def moment_of(event: Event) -> dt.datetime:
@@ -138,6 +159,16 @@ def phrase_event(event: Event, client: person.Client, room: str | None) -> str:
     return "".join(event_parts(event, client, room))
 
 
+def _elsewhere(place: str, client: person.Client, room: str | None) -> str:
+    """How `read_line` is told that ``place`` is meant, where one is in ``room``."""
+    if room is not None and place == key(room):
+        return ""
+    if place.startswith("@"):
+        others = [name for name in client.members(place) if name != client.name]
+        place = f"@{others[0]}" if others else place
+    return f" {clean_line(place)}"
+
+
 def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person.Client, room: str | None) -> str:
     """What the client was told, in words; empty where nothing need be said. Safe to be shown."""
     if isinstance(told, Event):
@@ -149,7 +180,8 @@ def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person
         return f"In {clean_line(told.room)}: {names}"
     if isinstance(told, Page):
         lines = [f"{moment_of(event):%H:%M} {phrase_event(event, client, told.room)}" for event in told.events]
-        return "\n".join(["--- earlier", *lines, "---"])
+        more = [f"What was before that: /history more{_elsewhere(told.room, client, room)}"] if told.more else []
+        return "\n".join(["--- earlier", *lines, "---", *more])
     if isinstance(told, RoomList):
         if not told.rooms:
             return "There are no rooms."

@@ -27,7 +27,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 
 from protocols.chat import client as person
 from protocols.chat.conversation import LEAVE_TIMEOUT, Conversation
-from protocols.chat.messages import Event
+from protocols.chat.messages import Close, Event
 from protocols.chat.phrases import ORDERS, event_parts, moment_of, phrase, read_line
 from protocols.chat.plain import GOODBYE, status_of
 from protocols.chat.safety import clean_line, key
@@ -110,6 +110,7 @@ class _Screen:
         self._waiting: dict[int, str] = {}
         self._day: dt.date | None = None
         self._failed = False
+        self._lost = False  # the connection, and that was told
         self._caught: int | None = None
         self._parts: list[tuple[str, str]] = []  # what is shown next
         self._session: PromptSession[str] = PromptSession(
@@ -235,6 +236,8 @@ class _Screen:
         if isinstance(output, person.Told):
             if isinstance(output.message, Event):
                 self._show_event(output.message)
+            elif isinstance(output.message, Close) and output.message.reconnect is not None:
+                pass  # the change that follows has its reason, and is told of once
             elif text := phrase(output.message, self._conversation.client, self._room):
                 self._print(("", text))
         elif isinstance(output, person.Posted):
@@ -253,9 +256,13 @@ class _Screen:
 
     def _show_change(self, change: person.Changed) -> None:
         if change.state == "online" and change.name:
-            self._print((_QUIET, f"You are {clean_line(change.name)}."))
-        elif change.state == "waiting":
+            back = "The connection is back. " if self._lost else ""
+            self._print((_QUIET, f"{back}You are {clean_line(change.name)}."))
+            self._lost = False
+        elif change.state == "waiting" and not self._lost:
+            # Once: each further attempt is seen in the last line, where its time is counted down.
             self._print((_QUIET, f"No connection: {clean_line(change.reason)}"))
+            self._lost = True
         self._state = change
 
     def _tell_failed(self, text: str, why: str) -> None:

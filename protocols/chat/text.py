@@ -18,7 +18,7 @@ from typing import Any, Final, Self
 from framing import Lines, Raw, Wire
 from framing.drivers.service import Peer
 from protocols.chat import client as person
-from protocols.chat.host import Host
+from protocols.chat.host import Host, origin_of
 from protocols.chat.messages import Event, FromServer, Welcome, to_map
 from protocols.chat.phrases import phrase, read_line
 from protocols.chat.safety import clean_line, key
@@ -52,6 +52,7 @@ class _TextLine:
         self._host = host
         self._peer = peer
         self._room: str | None = room
+        self._before: str | None = None  # where it goes back to from a room that it is not let into
         self._client: person.Client | None = None
         self._connected = False
         self._left = False
@@ -62,7 +63,7 @@ class _TextLine:
         self._lock = threading.RLock()
 
     def __repr__(self) -> str:
-        return f"<text {self._peer.address}>"
+        return f"text {self._peer.address}"
 
     @property
     def paused(self) -> bool:
@@ -97,6 +98,8 @@ class _TextLine:
             if order.reply:
                 self.show(order.reply)
             if order.room is not None:
+                if self._room is not None and key(self._room) in client.rooms:
+                    self._before = self._room
                 self._room = order.room or None
             for given in order.inputs:
                 if isinstance(given, person.Say) and client.pending >= MOST_PENDING:
@@ -146,7 +149,8 @@ class _TextLine:
         assert client is not None
         if isinstance(output, person.Connect):
             self._connected = True
-            self._host.opened(self, private=self._peer.address.scheme in ("tls", "unix"))
+            address = self._peer.address
+            self._host.opened(self, private=address.scheme in ("tls", "unix"), origin=origin_of(address))
             inputs.append(person.Connected())
         elif isinstance(output, person.Transmit):
             self._host.received(self, to_map(output.message))
@@ -165,6 +169,8 @@ class _TextLine:
             if output.state == "failed":
                 self.show(f"(not said: {clean_line(output.why)})")
         elif isinstance(output, person.Trouble):
+            if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:
+                self._room = self._before
             self.show(f"({clean_line(output.error.text)})")
         elif output.state == "online" and not self._entered:
             self._entered = True

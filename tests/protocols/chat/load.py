@@ -68,6 +68,11 @@ class Part:
     """How many processes wanted to run at its end, over a minute: above the number of cores, latencies are the machine's."""
     slow_closed: int = 0
     slow_read: int = 0
+    """Bytes that they have read while others spoke."""
+    slow_lagged: list[int] = field(default_factory=list[int])
+    """How often each of them was told that it lags; where it was closed, the word may have been among what it never read."""
+    slow_counts: list[int] = field(default_factory=list[int])
+    """How many posts each of them has got when, at last, it read."""
 
 
 @dataclass(slots=True)
@@ -95,6 +100,11 @@ class Figures:
     """The same beside slow readers."""
     visits: Visits = field(default_factory=Visits)
     wrong: list[str] = field(default_factory=list[str])
+
+    @property
+    def p99_ratio(self) -> float:
+        """How the 99th percentile beside slow readers is to that without them."""
+        return self.beside.delivery.get("p99", 0.0) / (self.alone.delivery.get("p99", 0.0) or float("inf"))
 
 
 def measure(place: Path, shape: Shape) -> Figures:
@@ -155,10 +165,15 @@ def _talk(server: Serving, figures: Figures, part: Part, *, slow: bool) -> None:
             told = [json.loads(_hear(listener)) for listener in listeners]
         part.memory_most = max(one.memory for one in samples)
         if sluggards is not None:
-            assert sluggards.stdin is not None
-            sluggards.stdin.close()
+            _tell(sluggards, str(part.posts))
             slow_told = json.loads(_hear(sluggards))
             part.slow_closed, part.slow_read = slow_told["closed"], slow_told["read"]
+            part.slow_lagged, part.slow_counts = slow_told["lagged"], slow_told["counts"]
+            if slow_told["gaps"] or set(part.slow_counts) != {part.posts}:
+                figures.wrong.append(
+                    f"slow readers: of {part.posts} posts {min(part.slow_counts)} to {max(part.slow_counts)} came to each "
+                    f"when they read, with {slow_told['gaps']} gaps"
+                )
     part.clients_cpu = sum(one["cpu"] for one in told) / seconds
     part.delivery = _percentiles([one["delivery"] for one in told])
     part.acknowledgement = _percentiles([one["acknowledgement"] for one in told])
@@ -178,8 +193,11 @@ def _weigh(figures: Figures) -> None:
     """Whether those who do not read have cost more than their queues."""
     queues = (figures.shape.never + figures.shape.drip) * QUEUE
     grown = figures.beside.memory_most - figures.beside.memory_before
-    if grown > queues + ROOM_TO_BREATHE:
-        figures.wrong.append(f"beside slow readers memory grew by {grown} bytes, and {queues} are their queues")
+    alone = figures.alone.memory_most - figures.alone.memory_before
+    if grown > alone + queues + ROOM_TO_BREATHE:
+        figures.wrong.append(
+            f"beside slow readers memory grew by {grown} bytes, alone by {alone}, and {queues} are the slow readers' queues"
+        )
 
 
 QUEUE = (1 << 16) + (1 << 16)
@@ -309,7 +327,7 @@ def _watched(pid: int) -> Iterator[list[Sample]]:
 
 def as_dict(figures: Figures) -> dict[str, Any]:
     """All of it, in what JSON has words for."""
-    return {**asdict(figures), "right": not figures.wrong}
+    return {**asdict(figures), "p99_ratio": figures.p99_ratio, "right": not figures.wrong}
 
 
 def table(all_: list[Figures]) -> str:
@@ -326,7 +344,8 @@ def table(all_: list[Figures]) -> str:
             "acknowledged p50, p99, ms",
             "server's, clients' cores",
             "server's memory, MB: before, most",
-            "slow ones closed",
+            "p99 to that without slow ones",
+            "slow ones lagged, closed",
             "right",
         ],
     ]
@@ -345,7 +364,8 @@ def table(all_: list[Figures]) -> str:
                     f"{_ms(part.acknowledgement, 50)}, {_ms(part.acknowledgement, 99)}",
                     f"{part.server_cpu:.2f}, {part.clients_cpu:.2f}",
                     f"{part.memory_before / 1e6:.1f}, {part.memory_most / 1e6:.1f}",
-                    str(part.slow_closed),
+                    f"{figures.p99_ratio:.2f}" if part is figures.beside else "",
+                    f"{sum(map(bool, part.slow_lagged))}, {part.slow_closed}" if part is figures.beside else "",
                     "yes" if not figures.wrong else "NO",
                 ]
             )

@@ -59,10 +59,12 @@ class Puppet:
 
 
 @contextlib.contextmanager
-def puppet(answer: Callable[[dict[str, Any]], list[Any] | None]) -> Iterator[tuple[Puppet, str]]:
+def puppet(
+    answer: Callable[[dict[str, Any]], list[Any] | None], listen: str = "tcp://127.0.0.1:0"
+) -> Iterator[tuple[Puppet, str]]:
     """A puppet that listens, and where, until the end of the block."""
     service = Puppet(answer)
-    with blocking.Server(("127.0.0.1", 0), DEFAULT_WIRE, service) as server:
+    with blocking.Server(listen, DEFAULT_WIRE, service) as server:
         thread = threading.Thread(target=server.run)
         thread.start()
         try:

@@ -20,7 +20,8 @@ from tests.protocols.echo.processes import started
 
 __all__ = ["DRIVERS", "Kept", "Serving", "kept"]
 
-COMMAND = [sys.executable, "-m", "protocols.chat", "serve"]
+# All that its clients do comes from one address.
+COMMAND = [sys.executable, "-m", "protocols.chat", "serve", "--newcomers", "0"]
 
 DRIVERS = ["selector", "threads", "asyncio"]
 

@@ -4,8 +4,9 @@
 
 The first never read, the others read one byte a second; all of them ask for a sign of life now and then, so that nobody takes
 them for dead. Their buffers in the system are as small as they get, so that what they do not read stays with the server. Who
-is closed comes back, with its session, and goes on from where it was. They say "ready" when all have joined; the end of the
-input ends them, and their figures come as JSON.
+is closed comes back, with its session, and goes on from where it was. They say "ready" when all have joined. A line with the
+number of all posts makes them read, at last, as fast as comes, until each of them has got so many; then, or when that takes
+too long, their figures come as JSON: how often they were told that they lag, and how many posts each has got, in order.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import select
 import socket
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from framing.drivers.address import Address
@@ -31,6 +33,9 @@ SIGN_OF_LIFE = 10.0
 AGAIN = 1.0
 """Seconds until one that was closed comes back."""
 
+PATIENCE = 60.0
+"""Seconds in which all must have been read, at last."""
+
 
 class Sluggard:
     """One of them."""
@@ -42,6 +47,10 @@ class Sluggard:
         self.sock: socket.socket | None = None
         self.token: str | None = None
         self.cursor = 0
+        self.decoder: Any = None
+        self.count = 0
+        self.lags = 0
+        self.gaps = 0
         self.closed = 0
         self.read = 0
         self.again = 0.0
@@ -58,13 +67,14 @@ class Sluggard:
         if self.token is not None:
             hello["resume"] = {"token": self.token, "cursors": {ROOM: self.cursor}}
         sock.sendall(DEFAULT_WIRE.encode(hello))
-        decoder = DEFAULT_WIRE.decoder()
+        self.decoder = DEFAULT_WIRE.decoder()
         joined = False
         while not joined:
             data = sock.recv(1 << 12)
             if not data:
                 raise ConnectionError(f"{self.name} was not let in")
-            for message in decoder.feed(data):
+            for message in self.decoder.feed(data):
+                self.take(message)
                 if message["type"] == "welcome":
                     self.token = message["token"]
                     joined = ROOM in message["rooms"]
@@ -72,10 +82,44 @@ class Sluggard:
                         join = {"type": "join", "id": (message["session"], 1), "room": ROOM}
                         sock.sendall(DEFAULT_WIRE.encode(join))
                 elif message["type"] == "ok":
-                    joined, self.cursor = True, message["seq"]
+                    joined = True
         sock.setblocking(False)
         self.sock = sock
         self.signed = time.monotonic()
+
+    def take(self, message: dict[str, Any]) -> None:
+        """One message of the server's."""
+        kind = message["type"]
+        if kind in ("reset", "lag") and message["room"] == ROOM:
+            self.lags += kind == "lag"
+            self.cursor = message["seq"] if kind == "reset" else self.cursor
+        elif kind == "event" and message["room"] == ROOM:
+            self.gaps += message["seq"] != self.cursor + 1
+            self.cursor = message["seq"]
+            self.count += message["kind"] == "say"
+
+    def drain(self, posts: int, end: float) -> None:
+        """Read all that waits, until all posts have come."""
+        while self.count < posts and time.monotonic() < end:
+            try:
+                if self.sock is None:
+                    self.join()
+                assert self.sock is not None
+                self.sock.settimeout(1.0)
+                data = self.sock.recv(1 << 16)
+            except TimeoutError:
+                self.sock.send(DEFAULT_WIRE.encode({"type": "ping", "n": 1})) if self.sock is not None else None
+                continue
+            except OSError:
+                data = b""
+            if data:
+                for message in self.decoder.feed(data):
+                    self.take(message)
+            elif self.sock is not None:
+                self.sock.close()
+                self.sock = None
+                self.closed += 1
+                time.sleep(AGAIN)
 
     def tick(self, now: float) -> None:
         """Once a second."""
@@ -94,6 +138,8 @@ class Sluggard:
                 data = self.sock.recv(1)
                 self.read += len(data)
                 over = not data
+                for message in self.decoder.feed(data) if data else ():
+                    self.take(message)
             else:
                 poll = select.poll()
                 poll.register(self.sock, 0)
@@ -127,7 +173,16 @@ def main() -> None:
         following += 1.0
         for one in them:
             one.tick(time.monotonic())
-    figures = {"closed": sum(one.closed for one in them), "read": sum(one.read for one in them)}
+    posts, end = int(sys.stdin.readline() or 0), time.monotonic() + PATIENCE
+    with ThreadPoolExecutor(count) as pool:  # all at once: whoever had to wait for the others would be closed meanwhile
+        list(pool.map(lambda one: one.drain(posts, end), them))
+    figures = {
+        "closed": sum(one.closed for one in them),
+        "read": sum(one.read for one in them),
+        "lagged": [one.lags for one in them],
+        "counts": [one.count for one in them],
+        "gaps": sum(one.gaps for one in them),
+    }
     print(json.dumps(figures), flush=True)
 
 

@@ -17,7 +17,7 @@ class Desk:
 
     def __init__(self, *rooms: str, **options: Any) -> None:
         self.now = 1000.0
-        self.client = person.Client("ann", rooms, chance=lambda: 1.0, **options)
+        self.client = person.Client(rooms=rooms, chance=lambda: 1.0, **{"name": "ann", **options})
         self.sent: list[dict[str, Any]] = []
         self.shown: list[Any] = []
         self.give(person.Wake())
@@ -130,9 +130,9 @@ def test_where_the_session_is_forgotten_it_is_not_guessed_whether_a_post_was_sto
         (person.Say("\n".join("x" * 101), room="r"), "100 lines"),
         (person.Say("x" * (1 << 20), room="r"), "8192 bytes"),
         (person.Say(" \x1b[2J\n", room="r"), "nothing to say"),
-        (person.Say("a", room="r" * 200), "128"),
+        (person.Say("a", room="r" * 200), "a name has 1 to 32 characters"),
         (person.Say("a", room="\udcff"), "no text"),
-        (person.Say("a", to="t" * 200), "64"),
+        (person.Say("a", to="t" * 65), "a name has 1 to 32 characters"),
     ],
 )
 def test_what_the_server_must_refuse_or_end_the_connection_for_is_not_sent(say: person.Say, why: str) -> None:
@@ -215,7 +215,9 @@ def test_a_room_that_cannot_be_asked_for_is_refused_here_once(room: str) -> None
     desk = Desk()
     desk.enter()
     desk.give(person.Ask("join", room))
-    assert desk.of(person.Trouble)[-1].ask == person.Ask("join", room)
+    trouble = desk.of(person.Trouble)[-1]
+    assert trouble.ask == person.Ask("join", room)
+    assert trouble.error.text in ("a name has 1 to 32 characters", "this holds what is no text")
     desk.give(person.Lost("cut"))
     desk.give(person.Wake(), after=1)
     desk.enter(resumed=True)
@@ -239,11 +241,109 @@ def test_questions_that_wait_for_a_connection_are_bounded() -> None:
     assert len(desk.sent) - before == 1 + person.MOST_OWED
 
 
-@pytest.mark.parametrize("options", [{"password": "\udcff"}, {"password": "x" * 5000}])
-def test_a_hello_that_cannot_be_sent_ends_it(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"password": "\udcff"}, "this holds what is no text"),
+        ({"password": "x" * 5000}, "this password is longer than any is"),
+        ({"name": "x" * 65}, "a name has 1 to 32 characters"),
+        ({"name": ""}, "a name has 1 to 32 characters"),
+    ],
+)
+def test_a_hello_that_cannot_be_sent_ends_it_and_says_why_in_words(options: dict[str, Any], why: str) -> None:
     desk = Desk(**options)
     desk.give(person.Connected())
-    assert (desk.state.end, len(desk.of(person.Trouble)), desk.sent) == ("closed", 1, [])
+    assert (desk.state.end, desk.sent) == ("closed", [])
+    assert [trouble.error.text for trouble in desk.of(person.Trouble)] == [why]
+
+
+# ------------------------------------------------------------------------ history
+
+
+def page(desk: Desk, first: int, last: int, *, more: bool, room: str = "r") -> None:
+    event = {"type": "event", "room": room, "time": 0, "sender": "x", "kind": "say", "text": "y"}
+    events = [{**event, "seq": seq} for seq in range(first, last + 1)]
+    desk.tell({"type": "page", "id": desk.last("history")["id"], "room": room, "events": events, "more": more})
+
+
+def asked(desk: Desk) -> list[tuple[Any, ...]]:
+    return [
+        (each["room"], each.get("before"), each.get("limit", 50)) for each in desk.sent if each["type"] == "history"
+    ]
+
+
+def test_history_goes_on_further_back_up_to_the_beginning_and_then_anew() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.tell({"type": "reset", "room": "r", "seq": 40})
+    further = person.Ask("history", "R", limit=20, further=True)
+    desk.give(person.Ask("history", "r", limit=15))
+    desk.give(further)  # its answer has not come, and only that tells from where on
+    assert asked(desk) == [("r", None, 15)]
+    page(desk, 30, 40, more=True)
+    assert asked(desk)[1:] == [("r", 30, 15)]
+    page(desk, 20, 29, more=True)
+    desk.give(further)
+    assert asked(desk)[2:] == [("r", 20, 15)]
+    page(desk, 1, 19, more=False)
+    desk.give(further)
+    assert [trouble.error.text for trouble in desk.of(person.Trouble)] == ["there is nothing before that"]
+    desk.give(person.Ask("history", "r"))
+    assert asked(desk)[3:] == [("r", None, 50)]
+
+
+def test_history_that_was_lost_with_a_connection_keeps_its_order() -> None:
+    desk = Desk("r")
+    desk.enter(rooms=["r"])
+    desk.tell({"type": "reset", "room": "r", "seq": 40})
+    desk.give(person.Ask("history", "r", limit=5))
+    desk.give(person.Ask("history", "r", further=True))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    desk.enter(resumed=True, rooms=["r"])
+    assert asked(desk) == [("r", None, 5)] * 2
+    page(desk, 36, 40, more=True)
+    assert asked(desk)[2:] == [("r", 36, 5)]
+
+
+def test_history_behind_one_that_is_refused_is_asked_for_all_the_same() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask("history", "r", limit=5))
+    desk.give(person.Ask("history", "r", further=True))
+    desk.tell({"type": "error", "code": "rate", "text": "slower", "id": desk.last("history")["id"], "retry_after": 1.0})
+    assert len(asked(desk)) == 2
+
+
+def test_history_of_a_private_conversation_is_that_with_the_one_who_is_named() -> None:
+    desk = Desk()
+    desk.enter()
+    for room, other in (("@a+s", "Ben"), ("@b+s", "carol")):
+        desk.tell({"type": "members", "room": room, "names": ["ann", other], "at": 0})
+    desk.give(person.Ask("history", "@ben"))
+    desk.give(person.Ask("history", "@b+s"))
+    assert asked(desk) == [("@a+s", None, 50), ("@b+s", None, 50)]
+    desk.give(person.Ask("history", "@dave"))
+    assert desk.of(person.Trouble)[-1].error.text == "there is no conversation with dave"
+
+
+# ------------------------------------------------------------------------- events
+
+
+def test_an_event_is_told_once_and_one_that_is_missing_is_asked_for_over_another_connection() -> None:
+    desk = Desk()
+    desk.enter()
+    event = {"type": "event", "room": "r", "time": 0, "sender": "x", "kind": "say", "text": "y"}
+    desk.tell({"type": "reset", "room": "r", "seq": 4})
+    desk.tell(*({**event, "seq": seq} for seq in (5, 5, 4, 6, 5)))
+    assert [told.message.seq for told in desk.of(person.Told)] == [5, 6]
+    assert desk.client.online
+    desk.tell({**event, "seq": 8})
+    assert [told.message.seq for told in desk.of(person.Told)] == [5, 6]
+    assert (desk.state.state, desk.state.reason) == ("waiting", "events are missing")
+    desk.give(person.Wake(), after=1)
+    desk.enter(resumed=True)
+    assert desk.last("hello")["resume"]["cursors"] == {"r": 6}
 
 
 # -------------------------------------------------------------------- connections

@@ -249,6 +249,18 @@ def test_a_server_that_asks_and_asks_but_takes_no_answer_is_not_read_without_end
     assert run(talk()) < 20_000
 
 
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", ("127.0.0.1", 1)])
+def test_a_password_is_not_carried_where_anybody_can_read_it(address: Any) -> None:
+    import ssl
+
+    with pytest.raises(ValueError, match="TLS or a unix socket only"):
+        Conversation(address, Client("ann", password="hunter2"))
+    Conversation(address, Client("ann"))
+    Conversation(address, Client("ann", password="hunter2"), ssl_context=ssl.create_default_context())
+    for private in ("tls://127.0.0.1:1", "unix:/nowhere"):
+        Conversation(private, Client("ann", password="hunter2"))
+
+
 # ----------------------------------------------------------------------------- ends
 
 

@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import shlex
+import signal
 import socket
 import subprocess
 import sys
@@ -97,6 +98,19 @@ def test_the_hub_is_ten_lines_and_the_bot_fifteen_and_they_work(tmp_path: Path) 
     assert [room for room, _ in answers] == ["lobby", "private"]
     assert all(re.fullmatch(r"\w{3} \w{3} [ \d]\d \d\d:\d\d:\d\d \d{4}", text) for _, text in answers)
     assert sum(event["sender"] == "clock" and event["kind"] == "say" for event in page["events"]) == 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="its signals are others")
+def test_ctrl_c_ends_the_hub_of_ten_lines_without_a_traceback(tmp_path: Path) -> None:
+    port = free()
+    with run(programs(EMBED)[0], port, tmp_path) as process:
+        wait_for(port)
+        with blocking.connect(("127.0.0.1", port), DEFAULT_WIRE, timeout=30) as guest:
+            guest.send({"type": "hello", "version": 1, "name": "ann"})
+            assert guest.receive()["type"] == "welcome"
+            process.send_signal(signal.SIGINT)
+            assert process.wait(30) == 0
+        assert process.stderr.read() == ""
 
 
 def wait_for(port: int) -> None:

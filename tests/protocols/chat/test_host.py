@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,9 +12,11 @@ from typing import Any
 import pytest
 
 from framing import LengthPrefixed, Wire
-from protocols.chat.host import Host
+from framing.drivers.address import Address
+from protocols.chat.host import Host, origin_of
 from protocols.chat.hub import Hub, Options
 from protocols.chat.log import LogError, MemoryLog
+from protocols.chat.messages import to_map
 from protocols.chat.sqlite_log import SQLiteLog
 from tests.drivers.every.registry import SERVERS
 from tests.protocols.chat.house import DRIVERS, LOCAL, SECONDS, WIRE, Guest, House, house, until
@@ -357,6 +360,7 @@ def test_whoever_cannot_be_told_something_is_closed_alone(caplog: pytest.LogCapt
 def test_the_largest_answers_fit_into_a_frame_of_64_kib(wire: str) -> None:
     bounded = replace(WIRES[wire], framer=replace(WIRES[wire].framer, max_frame=1 << 16))  # type: ignore[type-var] # all are dataclasses
     fast: dict[str, Any] = {"burst": 10_000, "rate": 10_000.0, "request_burst": 10_000, "request_rate": 10_000.0}
+    fast["move_burst"] = 10_000
     options = Options(**fast, max_rooms_each=10_000, unicode_names=True)
     with house(wire=bounded, options=options) as chat, chat.guest() as ann:
         ann.enter("日" * 32, room="山" * 32)
@@ -403,3 +407,101 @@ def test_who_comes_when_the_host_has_ended_is_sent_away_at_once(driver: str) -> 
         assert chat.host.join(SECONDS)
         with chat.guest() as late:
             assert late.ended() is None
+
+
+class Told:
+    """A line by hand: what it was told, in order."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+        self.paused = False
+        self.shut = threading.Event()
+
+    def tell(self, message: Any, encoded: dict[Any, bytes]) -> None:
+        self.messages.append(to_map(message))
+
+    def close(self) -> None:
+        self.shut.set()
+
+
+def test_what_is_for_all_and_what_is_for_one_come_in_the_order_in_which_they_happened() -> None:
+    ann, ben, cat = Told(), Told(), Told()
+    host = Host(Hub(MemoryLog(), make_token=one_by_one()))
+    for line, name in ((ann, "ann"), (ben, "ben"), (cat, "cat")):
+        host.opened(line, private=False)
+        host.received(line, {"type": "hello", "version": 1, "name": name})
+    host._turn(host._gather())
+    sessions = {line: line.messages[0]["session"] for line in (ann, ben, cat)}
+    for number in range(1, 4):
+        for line in (ann, ben, cat):
+            kind = "leave" if number == 2 else "join"
+            host.received(line, {"type": kind, "id": [sessions[line], number], "room": "lobby"})
+    host.received(ann, {"type": "who", "id": [sessions[ann], 4], "room": "lobby"})
+    host._turn(host._gather())  # all of it in one batch
+    host.received(ben, {"type": "leave", "id": [sessions[ben], 5], "room": "lobby"})
+    host.received(ann, {"type": "who", "id": [sessions[ann], 5], "room": "lobby"})
+    seen = len(ann.messages)
+    host._turn(host._gather())
+    last = [(each["type"], each.get("seq", each.get("at"))) for each in ann.messages[seen:-1]]
+    assert last == [("event", 10), ("members", 10)]
+    host.stop()
+
+
+def one_by_one() -> Any:
+    numbers = iter(range(10**6))
+    return lambda size: f"t{next(numbers)}"
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [
+        ("tcp://10.0.0.1:5", "10.0.0.1"),
+        ("tls://10.0.0.1:6", "10.0.0.1"),
+        ("tcp://[::ffff:10.0.0.1]:5", "10.0.0.1"),
+        ("tcp://[2001:db8:1:2:3:4:5:6]:5", "2001:db8:1:2::/64"),
+        ("tcp://[2001:db8:1:2:ffff::1]:5", "2001:db8:1:2::/64"),
+        ("unix:/tmp/s", ""),
+    ],
+)
+def test_people_of_one_address_are_counted_together(address: str, origin: str) -> None:
+    assert origin_of(Address.parse(address)) == origin
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_one_address_has_so_many_new_sessions_on_both_ports(driver: str) -> None:
+    options = Options(newcomers=2, newcomer_rate=0.001)
+    with house(driver, options=options, text=True) as chat, chat.guest() as ann, chat.guest() as ben:
+        ann.enter("ann")
+        with socket.create_connection((chat.text.host, chat.text.port)) as cat:
+            cat.sendall(b"cat\n")
+            assert ann.get("event", kind="joined", sender="cat")
+            assert ben.hello("ben")["code"] == "too-many-new"
+            with chat.guest() as again:
+                assert again.hello(resume={"token": ann.token})["resumed"]
+
+
+def test_each_connection_that_the_hub_ends_is_logged_once_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "protocols.chat")
+    options = Options(hello_timeout=0.3)
+    with house(options=options) as chat:
+        codes = []
+        for code, message in (
+            ("hello-first", {"type": "rooms", "id": ["x", 1]}),
+            ("version", {"type": "hello", "version": 9}),
+            ("timeout", None),
+        ):
+            with chat.guest() as eve:
+                if message is not None:
+                    eve.send(**message)
+                assert eve.ended()["code"] == code
+            codes.append(code)
+        with chat.guest() as eve:
+            eve.enter("eve")
+            for _ in range(60):
+                eve.send(type="nonsense")
+            assert eve.ended()["code"] == "flood"
+    lines = [record.getMessage() for record in caplog.records]
+    for code in (*codes, "flood"):
+        (line,) = [line for line in lines if f": {code}: " in line]
+        assert line.startswith("tcp://127.0.0.1:")
+    assert len(lines) == 4, lines

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from protocols.chat import hub as server
 from protocols.chat.hub import Hub, Options
 from protocols.chat.log import MemoryLog
 from protocols.chat.messages import to_map
+from protocols.chat.sqlite_log import SQLiteLog
 
 
 class Table:
@@ -455,7 +459,7 @@ def test_a_hub_that_stood_still_asks_before_it_calls_anybody_silent() -> None:
 
 
 def test_a_room_that_everybody_has_left_is_forgotten_and_goes_on_where_it_was() -> None:
-    table = Table(Options(request_burst=10_000, max_rooms=3))
+    table = Table(Options(request_burst=10_000, move_burst=10_000, max_rooms=3))
     session = table.enter("ann", room=None)
 
     def ask(kind: str, number: int, room: str) -> Any:
@@ -548,3 +552,334 @@ def test_sessions_that_nobody_came_back_for_are_forgotten_the_oldest_first() -> 
     assert [record.name for record in table.log.sessions()] == ["watcher", "ben"]
     table.wait(60.0)
     assert [record.name for record in table.log.sessions()] == ["watcher"]
+
+
+# ------------------------------------------------------------ rooms of two, to their end
+
+
+def whisper(table: Table, name: str, session: str, number: int, to: str) -> Any:
+    """The answer to a private post."""
+    answers = table.send(name, {"type": "post", "id": [session, number], "to": to, "text": f"psst {number}"})
+    return next(answer for answer in answers if answer["type"] in ("ok", "error"))
+
+
+def test_strangers_who_come_and_go_do_not_end_somebodys_private_messages() -> None:
+    table = Table(Options(max_private_each=3, burst=1000))
+    victim, friend = table.enter("victim"), table.enter("friend")
+    for number in range(10):
+        stranger = table.enter(f"e{number}", room=None)
+        assert whisper(table, f"e{number}", stranger, 1, "victim")["type"] == "ok"
+        table.send(f"e{number}", {"type": "bye"})
+    assert whisper(table, "friend", friend, 1, "victim")["type"] == "ok"
+    assert whisper(table, "victim", victim, 1, "friend")["type"] == "ok"
+    assert len(table.of("victim", "event")) >= 12  # all of them have come
+
+
+def test_what_was_said_before_a_good_bye_comes_to_whoever_was_away_and_then_the_room_is_over() -> None:
+    table = Table()
+    table.enter("ann")
+    ben = table.enter("ben")
+    token = table.of("ann", "welcome")[0]["token"]
+    table.give(server.Closed("ann"))
+    room = whisper(table, "ben", ben, 1, "ann")["room"]
+    table.send("ben", {"type": "bye"})
+
+    def back(name: str, token: str, cursors: dict[str, int]) -> Any:
+        table.give(server.Opened(name))
+        resume = {"token": token, "cursors": cursors}
+        return table.send(name, {"type": "hello", "version": 1, "resume": resume})[0]
+
+    welcome = back("again", token, {})
+    assert room in welcome["rooms"]
+    assert [event["text"] for event in table.of("again", "event") if event["room"] == room] == ["psst 1"]
+    welcome = back("later", welcome["token"], {room: 1, "lobby": 3})
+    assert welcome["rooms"] == ["lobby"]
+    assert not [told for told in table.told["later"] if told.get("room") == room]
+    (answer,) = table.send("later", {"type": "post", "id": [welcome["session"], 2], "room": room, "text": "hello?"})
+    assert answer["code"] == "gone"
+
+
+def test_nobody_posts_to_somebody_who_has_left() -> None:
+    table = Table()
+    ann, ben = table.enter("ann"), table.enter("ben")
+    room = whisper(table, "ann", ann, 1, "ben")["room"]
+    table.send("ben", {"type": "leave", "id": [ben, 1], "room": room})
+    (answer,) = table.send("ann", {"type": "post", "id": [ann, 2], "room": room, "text": "hello?"})
+    assert answer["code"] == "gone"
+    assert table.log.head(room) == 1
+
+
+def test_a_private_room_that_was_left_stays_left_behind_a_restart() -> None:
+    table = Table()
+    ann, ben = table.enter("ann"), table.enter("ben")
+    room = whisper(table, "ann", ann, 1, "ben")["room"]
+    table.send("ben", {"type": "leave", "id": [ben, 1], "room": room})
+    again = Table(log=table.log)
+    rooms = {}
+    for name in ("ann", "ben"):
+        again.give(server.Opened(name))
+        resume = {"token": table.of(name, "welcome")[0]["token"]}
+        rooms[name] = again.send(name, {"type": "hello", "version": 1, "resume": resume})[0]["rooms"]
+    assert rooms == {"ann": [room, "lobby"], "ben": ["lobby"]}
+
+
+# -------------------------------------------------------------------- who floods by moving
+
+
+def test_an_address_has_so_many_new_sessions_and_comes_back_freely() -> None:
+    table = Table(Options(newcomers=3, newcomer_rate=0.5))
+
+    def come(name: str, origin: str, **hello: Any) -> Any:
+        table.give(server.Opened(name, origin=origin))
+        return table.send(name, {"type": "hello", "version": 1, **hello})[0]
+
+    first = [come(f"a{number}", "10.0.0.1") for number in range(3)]
+    assert [answer["type"] for answer in first] == ["welcome"] * 3
+    refused = come("a3", "10.0.0.1")
+    assert (refused["code"], refused["reconnect"]) == ("too-many-new", 2.0)
+    assert "a3" in table.shut
+    assert come("b", "10.0.0.2")["type"] == "welcome"
+    assert [come(f"u{number}", "")["type"] for number in range(5)] == ["welcome"] * 5
+    assert come("a0 again", "10.0.0.1", resume={"token": first[0]["token"]})["resumed"]
+    table.wait(2.0)
+    assert come("a4", "10.0.0.1")["type"] == "welcome"
+    assert come("a5", "10.0.0.1")["code"] == "too-many-new"
+    assert table.hub.held["origins"] == 1  # the other one is as if it had never come
+    table.wait(6.0)
+    assert table.hub.held["origins"] == 0
+
+
+def test_joins_are_counted_and_leaving_is_always_allowed() -> None:
+    table = Table(Options(request_burst=10_000, move_burst=4, move_rate=1.0))
+    session = table.enter("ann", room=None)
+
+    def ask(kind: str, number: int, room: str) -> Any:
+        answers = table.send("ann", {"type": kind, "id": [session, number], "room": room})
+        return next(answer for answer in answers if answer["type"] in ("ok", "error"))
+
+    assert [ask("join", number, f"r{number}")["type"] for number in range(1, 5)] == ["ok"] * 4
+    assert (ask("join", 5, "r5")["code"], ask("join", 5, "r5")["retry_after"]) == ("rate", 1.0)
+    assert ask("leave", 6, "r1")["type"] == "ok"
+    table.wait(1.0)
+    assert ask("join", 7, "r1")["code"] == "rate"  # to have left has its price
+    table.wait(1.0)
+    assert ask("join", 8, "r1")["type"] == "ok"
+
+
+def test_a_new_name_costs_as_much_as_there_are_rooms_that_are_told_of_it() -> None:
+    table = Table(Options(move_burst=12, move_rate=2.0))
+    session = table.enter("ann", room=None)
+    for number in range(1, 11):
+        table.send("ann", {"type": "join", "id": [session, number], "room": f"r{number}"})
+    stored = 0
+    for step in range(100):  # ten seconds
+        answer = table.send("ann", {"type": "rename", "id": [session, 100 + step], "name": f"ann{step}"})[-1]
+        stored += 10 * (answer["type"] == "ok")
+        table.wait(0.1)
+    assert 20 <= stored <= 2 + 10 * 2.0 + 10
+
+
+def test_the_lobby_can_be_joined_when_all_rooms_are_taken() -> None:
+    table = Table(Options(max_rooms=2, move_burst=100))
+    eve = table.enter("eve", room=None)
+    for number in (1, 2):
+        table.send("eve", {"type": "join", "id": [eve, number], "room": f"r{number}"})
+    ann = table.enter("ann", room=None)
+
+    def join(number: int, room: str) -> str:
+        answers = table.send("ann", {"type": "join", "id": [ann, number], "room": room})
+        return next(str(answer.get("code", "ok")) for answer in answers if answer["type"] in ("ok", "error"))
+
+    assert (join(1, "attic"), join(2, "Lobby"), join(3, "r1")) == ("too-many-rooms", "ok", "ok")
+
+
+def test_the_reason_of_a_good_bye_is_short_and_clean() -> None:
+    table = Table()
+    table.enter("ann")
+    table.enter("ben")
+    table.send("ben", {"type": "bye", "reason": "\x1b[31mBUY BUY\n" * 15})
+    text = table.of("ann", "event")[-1]["text"]
+    assert text.startswith("BUY BUY")
+    assert len(text) <= server.MAX_REASON
+    assert table.log.read("lobby", 2, 1)[0].text == text
+
+
+def test_idle_time_saves_up_no_posts() -> None:
+    table = Table(Options(burst=3, rate=1.0, heartbeat=10_000.0))
+    session = table.enter("ann")
+    table.wait(1000.0)
+
+    def post(number: int) -> str:
+        answers = table.send("ann", {"type": "post", "id": [session, number], "room": "lobby", "text": "x"})
+        return next(str(answer.get("code", "ok")) for answer in answers if answer["type"] in ("ok", "error"))
+
+    assert [post(number) for number in range(1, 6)] == ["ok", "ok", "ok", "rate", "rate"]
+
+
+def test_who_connects_anew_has_no_more_posts_than_before() -> None:
+    table = Table(Options(burst=2, rate=0.1))
+    session = table.enter("ann")
+    token = table.of("ann", "welcome")[0]["token"]
+
+    def post(name: str, number: int) -> str:
+        answers = table.send(name, {"type": "post", "id": [session, number], "room": "lobby", "text": "x"})
+        return next(str(answer.get("code", "ok")) for answer in answers if answer["type"] in ("ok", "error"))
+
+    assert [post("ann", number) for number in (1, 2, 3)] == ["ok", "ok", "rate"]
+    table.give(server.Opened("again"))
+    assert table.send("again", {"type": "hello", "version": 1, "resume": {"token": token}})[0]["resumed"]
+    assert post("again", 3) == "rate"
+
+
+# -------------------------------------------------------------------- posts, pages, rooms
+
+
+@pytest.mark.parametrize("kept", ["memory", "file"])
+def test_a_post_that_is_repeated_within_a_batch_is_stored_once(kept: str, tmp_path: Path) -> None:
+    log: Any = MemoryLog() if kept == "memory" else SQLiteLog(tmp_path / "chat.db")
+    table = Table(Options(burst=1000), log)
+    session = table.enter("ann")
+
+    def post(number: int) -> server.Received:
+        message = {"type": "post", "id": [session, number], "room": "lobby", "text": str(number)}
+        return server.Received("ann", message)
+
+    table.give(*(post(number) for number in range(1, server.RECENT + 2)), post(1))
+    answers = [told["seq"] for told in table.of("ann", "ok") if tuple(told["id"]) == (session, 1)]
+    assert answers == [2, 2]
+    assert sum(event.text == "1" for event in log.read("lobby", 0, 1000)) == 1
+
+
+def test_a_page_of_history_has_as_much_as_fits_into_a_frame() -> None:
+    table = Table(Options(burst=1000))
+    session = table.enter("ann")
+    for number in range(1, 61):
+        table.send("ann", {"type": "post", "id": [session, number], "room": "lobby", "text": "x" * 500})
+    (page,) = table.send("ann", {"type": "history", "id": [session, 100], "room": "lobby", "limit": 50})
+    assert (len(page["events"]), page["more"]) == (50, True)
+    for number in range(61, 81):
+        table.send("ann", {"type": "post", "id": [session, number], "room": "lobby", "text": '"' * 4000})
+    (page,) = table.send("ann", {"type": "history", "id": [session, 101], "room": "lobby", "limit": 50})
+    assert 60_000 - 9000 < len(msgspec.json.encode(page)) <= 1 << 16
+
+
+@pytest.mark.parametrize(("limit", "more"), [(1, True), (2, True), (3, False), (4, False)])
+def test_a_page_tells_whether_there_is_more(limit: int, more: bool) -> None:
+    table = Table()
+    session = table.enter("ann")
+    for number in (1, 2):
+        table.send("ann", {"type": "post", "id": [session, number], "room": "lobby", "text": "x"})
+    (page,) = table.send("ann", {"type": "history", "id": [session, 9], "room": "lobby", "limit": limit})
+    assert page["more"] is more
+
+
+@pytest.mark.parametrize("kind", ["post", "history", "who", "leave"])
+def test_an_open_room_that_one_is_not_in_is_asked_in_vain(kind: str) -> None:
+    table = Table()
+    table.enter("ann", room="attic")
+    ben = table.enter("ben")
+    more = {"text": "hi"} if kind == "post" else {}
+    (answer,) = table.send("ben", {"type": kind, "id": [ben, 1], "room": "attic", **more})
+    assert answer["code"] == "not-in-room"
+    assert table.log.head("attic") == 1
+
+
+def test_whoever_has_left_is_told_nothing_more_of_the_room() -> None:
+    table = Table()
+    ann, ben = table.enter("ann"), table.enter("ben")
+    table.send("ann", {"type": "leave", "id": [ann, 1], "room": "lobby"})
+    before = len(table.told["ann"])
+    table.send("ben", {"type": "post", "id": [ben, 1], "room": "lobby", "text": "is she gone?"})
+    assert table.told["ann"][before:] == []
+    assert table.hub.held["live"] == 2 + 1  # the announcements, and ben in the lobby
+
+
+def test_tokens_are_not_stored_in_clear(tmp_path: Path) -> None:
+    log: Any = SQLiteLog(tmp_path / "chat.db")
+    table = Table(log=log)
+    table.hub = Hub(log)
+    own = "made-up-by-the-client-0123456789"
+    table.enter("ann", resume={"token": own})
+    token = table.of("ann", "welcome")[0]["token"]
+    log.close()
+    stored = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    assert b"ann" in stored
+    assert token.encode() not in stored
+    assert own.encode() not in stored
+
+
+def test_what_is_refused_is_told_without_what_a_terminal_obeys() -> None:
+    table = Table()
+    table.enter("ann")
+    (answer,) = table.send("ann", {"type": "\x9b31mred"})
+    assert answer["code"] == "unsupported"
+    (malformed,) = table.send("ann", {"type": "post", "kind": "\x1b[31m\x07"})
+    assert all(each["text"].isprintable() for each in (answer, malformed))
+
+
+def test_members_and_the_events_behind_them_are_the_later_members() -> None:
+    """At every step of people who come, go and take other names, for each who watches, in batches."""
+    chance = random.Random(7)
+    fast: dict[str, Any] = {"request_burst": 10**6, "move_burst": 10**6, "burst": 10**6}
+    table = Table(Options(**fast))
+    sessions = {name: table.enter(name) for name in ("ann", "ben", "cat", "dan")}
+    numbers = iter(range(2000, 10**6))
+    for _ in range(300):
+        batch: list[server.Input] = []
+        for _ in range(chance.randrange(1, 5)):
+            name = chance.choice(list(sessions))
+            kind = chance.choice(["join", "leave", "rename", "who", "post"])
+            fields = {"rename": {"name": f"{name}{chance.randrange(9)}"}, "post": {"room": "lobby", "text": "x"}}
+            message = {"type": kind, "id": [sessions[name], next(numbers)], **fields.get(kind, {"room": "lobby"})}
+            batch.append(server.Received(name, message))
+        table.give(*batch)
+    compared = 0
+    for name in sessions:
+        known: set[str] | None = None
+        at = 0
+        for told in table.told[name]:
+            if told.get("room") != "lobby":
+                continue
+            if told["type"] == "members":
+                if known is not None and told["at"] == at:
+                    assert set(told["names"]) == known
+                    compared += 1
+                if told["at"] >= at:
+                    known, at = set(told["names"]), told["at"]
+            elif told["type"] == "ok" and "seq" not in told:
+                known = None if at == 0 else known
+            elif told["type"] == "event" and known is not None and told["seq"] > at:
+                if told["seq"] != at + 1:
+                    known = None  # it was away meanwhile
+                    continue
+                at = told["seq"]
+                if told["kind"] == "joined":
+                    known.add(told["sender"])
+                elif told["kind"] == "left":
+                    known.discard(told["sender"])
+                elif told["kind"] == "renamed":
+                    known.discard(told["sender"])
+                    known.add(told["text"])
+    assert compared > 50
+
+
+def test_ten_thousand_joins_and_leaves_of_those_who_stay_leave_no_tables_behind() -> None:
+    fast: dict[str, Any] = {"request_burst": 10**6, "move_burst": 10**6, "burst": 10**6}
+    table = Table(Options(**fast))
+    people = {name: table.enter(name, room=None) for name in ("ann", "ben")}
+    before = table.hub.held
+    for number in range(1, 10_001):
+        name = "ann" if number % 2 else "ben"
+        room = f"r{number % 77}"
+        table.give(
+            server.Received(name, {"type": "join", "id": [people[name], 2 * number], "room": room}),
+            server.Received(name, {"type": "leave", "id": [people[name], 2 * number + 1], "room": room}),
+        )
+        table.told.clear()
+    assert table.hub.held == before
+    assert table.hub.rooms == {}
+    for name in people:
+        table.send(name, {"type": "bye"})
+    held = table.hub.held
+    assert {what for what, count in held.items() if count} == {"rooms"}
+    assert held["rooms"] == 1  # the announcements

@@ -16,6 +16,8 @@ from typing import Any
 
 import pytest
 
+from protocols.chat.client import Ask
+from protocols.chat.phrases import read_line
 from protocols.chat.plain import LONGEST_LINE, MOST_LINES, MOST_PENDING, lines_of
 from tests.protocols.chat.puppets import joined, puppet, welcome
 from tests.protocols.chat.serving import Serving
@@ -204,6 +206,74 @@ def test_no_more_is_read_than_can_be_said(serving: Serving) -> None:
         assert written < (MOST_PENDING + MOST_LINES + 20) * len(line) + pipe + 2 * chunk
 
 
+def test_history_goes_back_page_by_page_here_elsewhere_and_in_private() -> None:
+    command = [sys.executable, "-m", "protocols.chat", "serve", "--listen", "tcp://127.0.0.1:0", "--db", ":memory:"]
+    with started(*command, stdin=subprocess.PIPE) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        address = server.stdout.readline().split()[2].rstrip(",")
+        with contextlib.ExitStack() as stack:
+            # One after the other: who is there first is told of the other, and not in the list of who is here.
+            ben = stack.enter_context(talking(address, "ben"))
+            ben.wait("In lobby: ben")
+            ann = stack.enter_context(talking(address, "ann"))
+            ann.wait("In lobby: ann, ben")
+            for number in range(3):
+                server.stdin.write(f"tea {number}\n")
+                server.stdin.flush()
+                ann.wait(f"*** tea {number}")
+            ann.say("one", "/msg ben two", "/msg ben three")
+            ann.wait("[you to ben] three")
+
+            def history(*orders: str) -> list[str]:
+                before, end = len(ann.lines), time.monotonic() + WAIT
+                ann.say(*orders)
+                while ann.lines[before:].count("---") < len(orders):
+                    assert time.monotonic() < end, ann.lines
+                    time.sleep(0.01)
+                ann.say(f"/me is at {before}")
+                ann.wait(f"* ann is at {before}")
+                return [re.sub(r"^\d\d:\d\d ", "", line) for line in ann.lines[before:-1]]
+
+            server_room = history("/history 2 server", "/history more server")
+            assert server_room == [
+                "--- earlier", "*** tea 1", "*** tea 2", "---", "What was before that: /history more server",
+                "--- earlier", "*** tea 0", "---",
+            ]  # fmt: skip # a page each
+            private = history("/history 1 @BEN", "/history more @ben")
+            assert private == [
+                "--- earlier", "[you to ben] three", "---", "What was before that: /history more @ben",
+                "--- earlier", "[you to ben] two", "---",
+            ]  # fmt: skip # as above
+            assert history("/history 1")[-1] == "What was before that: /history more"
+        server.stdin.close()
+
+
+@pytest.mark.parametrize(
+    ("line", "asked"),
+    [
+        ("/history", ("here", 20, False)),
+        ("/history 7", ("here", 7, False)),
+        ("/history more", ("here", 20, True)),
+        ("/history kitchen", ("kitchen", 20, False)),
+        ("/history 7 kitchen", ("kitchen", 7, False)),
+        ("/history more @ben", ("@ben", 20, True)),
+        ("/history 7 7", ("7", 7, False)),
+        ("/history 0", None),
+        ("/history 201", None),
+        ("/history 99999999999999999999999 kitchen", None),
+    ],
+)
+def test_history_takes_a_number_or_more_and_a_place(line: str, asked: tuple[str, int, bool] | None) -> None:
+    order = read_line(line, "here")
+    assert [(ask.argument, ask.limit, ask.further) for ask in order.inputs if isinstance(ask, Ask)] == (
+        [asked] if asked else []
+    )
+    assert order.reply == ("" if asked else "/history takes a number from 1 to 200.")
+    if asked and asked[0] == "here":
+        assert read_line(line, None).reply == "You are in no room."
+
+
 # ------------------------------------------------------------------- exit statuses
 
 
@@ -319,6 +389,32 @@ def test_wires_that_cannot_carry_it_are_misuse(wire: str) -> None:
     status, _, complaints = told("tcp://127.0.0.1:1", "ann", b"", "--wire", wire)
     assert status == 2
     assert "--wire" in complaints
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "udp"])
+@pytest.mark.parametrize("options", [(), ("--password",)])
+def test_a_password_over_a_connection_that_anybody_can_read_is_misuse_and_nothing_is_sent(
+    scheme: str, options: tuple[str, ...]
+) -> None:
+    environment = {} if options else {"FRAMING_CHAT_PASSWORD": "hunter2"}
+    with puppet(lambda message: []) as (service, address):
+        where = address.replace("tcp", scheme)
+        status, lines, complaints = told(where, "ann", b"", *options, **environment)
+    assert (status, lines, service.connections) == (2, [], 0)
+    assert complaints.count("\n") == 1
+    assert f"{where}: passwords are sent over TLS or a unix socket only; join by tls:// or unix:" in complaints
+
+
+def test_a_password_goes_over_a_unix_socket(tmp_path: Path) -> None:
+    heard: list[Any] = []
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        heard.append(message)
+        return [{"type": "close", "code": "x", "text": "enough"}]
+
+    with puppet(answer, f"unix:{tmp_path / 's'}") as (_, address):
+        assert told(address, "ann", b"", FRAMING_CHAT_PASSWORD="hunter2")[0] == 3
+    assert heard[0]["password"] == "hunter2"
 
 
 def test_a_hostile_server_gets_no_control_character_into_the_output() -> None:

@@ -65,9 +65,14 @@ class Chat(RuleBasedStateMachine):
     def cut(self, number: int, to_hub: int, to_client: int) -> None:
         self.world.cut(self.person(number), to_hub, to_client)
 
-    @rule()
-    def crash(self) -> None:
-        self.world.crash()
+    @rule(before_commit=st.booleans())
+    def crash(self, before_commit: bool) -> None:
+        self.world.crash(before_commit=before_commit)
+
+    @rule(slip=st.sampled_from([0.0, -3.0, -10.0]), wall=st.sampled_from([-40_000, 0, 40_000]))
+    def jump(self, slip: float, wall: int) -> None:
+        """The hub's clock goes back or catches up, that on the wall is set."""
+        self.world.slip, self.world.wall = slip, wall
 
     @rule(seconds=st.sampled_from([0.1, 0.5, 2.0, 25.0, 45.0]))
     def pass_time(self, seconds: float) -> None:
@@ -141,7 +146,7 @@ def live(chance: random.Random, *, steps: int) -> World:
         elif roll < 0.88:
             world.cut(each, chance.randrange(3), chance.randrange(3))
         elif roll < 0.885:
-            world.crash()
+            world.crash(before_commit=chance.random() < 0.5)
         elif roll < 0.89:
             world.pass_time(40)
         elif roll < 0.95:

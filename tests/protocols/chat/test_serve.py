@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import signal
 import socket
@@ -18,6 +19,9 @@ import pytest
 
 from framing import Wire
 from framing.drivers.address import Address
+from protocols.chat import command_serve
+from protocols.chat.command_serve import serve
+from protocols.chat.text import TEXT_WIRE
 from tests.protocols.chat.house import WIRE, Guest, until
 from tests.protocols.chat.serving import DRIVERS, kept
 from tests.protocols.conftest import Certificates
@@ -135,7 +139,7 @@ def test_any_wire_serves_whose_codec_carries_maps(spec: str) -> None:
         assert ann.enter("ann").say("naïve ☃ 🙂 \n line")["type"] == "ok"
         assert ann.has("event", text="naïve ☃ 🙂 \n line")
         for number in range(4):
-            ann.say(f"{number} {'x' * 8000}")
+            ann.say(f"{number} {chr(34) * 8190}")  # as long as a text can be, and JSON writes each as two
         assert ann.done("history", room="lobby")["more"]
 
 
@@ -345,6 +349,71 @@ def test_the_log_is_quiet_by_itself_and_says_why_connections_ended_when_asked() 
             assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", line), line
             assert line.isprintable()
         assert told == any("HTTP" in line for line in lines)
+
+
+def test_the_text_port_finds_those_who_have_gone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[tuple[Any, dict[str, Any]]] = []
+
+    class Ended(Exception):
+        pass
+
+    class Server:
+        address = Address.parse(LOCAL)
+
+        def __init__(self, address: Address, wire: Any, service: Any, **options: Any) -> None:
+            made.append((wire, options))
+            if wire is TEXT_WIRE:
+                raise Ended
+
+        def __enter__(self) -> Any:
+            return self
+
+        def __exit__(self, *exception: object) -> None:
+            pass
+
+    monkeypatch.setitem(command_serve.SERVERS, "selector", Server)
+    with pytest.raises(Ended):
+        serve.main(["--db", ":memory:", "--listen", LOCAL, "--text-listen", LOCAL], standalone_mode=False)
+    options = made[1][1]
+    assert (options["keep_alive"], options["frame_timeout"]) == (True, command_serve.HALF_A_LINE)
+
+
+def test_new_people_of_one_address_are_counted_as_the_option_says() -> None:
+    with serving("--newcomers", "1") as served, served.guest() as ann, served.guest() as ben:
+        ann.enter("ann")
+        assert ben.hello("ben")["code"] == "too-many-new"
+        assert served.ends(signal.SIGTERM)[0] == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="terminals have no background there")
+def test_in_the_background_of_a_terminal_it_serves_and_in_the_foreground_it_listens(tmp_path: Path) -> None:
+    main, terminal = os.openpty()
+    script = (
+        "import os, signal, subprocess, sys, time, fcntl, termios\n"
+        "fcntl.ioctl(0, termios.TIOCSCTTY, 0); signal.signal(signal.SIGTTOU, signal.SIG_IGN)\n"
+        "child = subprocess.Popen(sys.argv[1:], process_group=0)\n"
+        "os.read(3, 1); os.tcsetpgrp(0, child.pid); sys.exit(child.wait())\n"
+    )
+    gate, opener = os.pipe()
+    command = [sys.executable, "-c", script.replace("os.read(3, 1)", f"os.read({gate}, 1)")]
+    command += [*COMMAND, "serve", "--listen", LOCAL, "--db", str(tmp_path / "chat.db")]
+    try:
+        with started(*command, stdin=terminal, pass_fds=(gate,)) as process:
+            served = Served(process, WIRE, text=False)
+            os.write(main, b"tea is ready\n")
+            with served.guest() as ann:
+                ann.enter("ann")
+                time.sleep(0.3)  # it has tried to read meanwhile
+                assert ann.still_there()
+                assert "tea is ready" not in ann.events("announce")
+                os.write(opener, b"x")
+                assert ann.has("event", kind="announce")["text"] == "tea is ready"
+                os.write(main, b"QUIT\n")
+                assert ann.ended()["code"] == "stopping"
+            assert process.wait(30) == 0
+    finally:
+        for descriptor in (main, terminal, gate, opener):
+            os.close(descriptor)
 
 
 def test_help_tells_all_options() -> None:

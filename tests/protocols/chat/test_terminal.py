@@ -136,6 +136,20 @@ def test_orders_and_names_are_completed(serving: Serving) -> None:
         ben.wait("[ann to you] psst")
 
 
+def test_a_name_that_is_not_clean_is_not_completed() -> None:
+    def answer(message: dict[str, Any]) -> list[Any]:
+        if message["type"] == "hello":
+            return [welcome()]
+        return answered(message["id"], names=["ann", "be\x1b[31mn", "beta"]) if message["type"] == "join" else []
+
+    with puppet(answer) as (_, address), Screen(*JOIN, address) as ann:
+        ann.wait("3 in lobby")
+        ann.type("be" + TAB)
+        ann.wait(lambda: prompt(ann) == "lobby> beta:", "the only other one")
+        ann.type(CTRL_C)
+        assert ann.end() == 130
+
+
 # ------------------------------------------------------------------- what is shown
 
 
@@ -208,8 +222,14 @@ def test_every_order_does_what_help_says(serving: Serving) -> None:
         ann.type("/names" + ENTER)
         ann.wait("In orders: anna, ben")
         ann.type("/history 3" + ENTER)
-        ann.wait("--- earlier")
+        ann.wait("What was before that: /history more")
         ann.wait(lambda: ann.count("* ann waves") == 2, "it, once more")
+        ann.type("/history more" + ENTER)
+        ann.wait(lambda: ann.count(" joined") == 4, "what was before it")
+        ann.type("/history 1 @ben" + ENTER)
+        ann.type("/history more @ben" + ENTER)
+        ann.wait("What was before that: /history more @ben")
+        ann.wait(lambda: ann.count("] between us") == 2, "it, once more")
         ann.type("/join other" + ENTER)
         ann.wait("In other: anna")
         ann.wait(lambda: prompt(ann) == "other>")
@@ -307,6 +327,37 @@ def test_it_counts_down_to_the_next_attempt_and_comes_back_by_itself(tmp_path: P
         ben.wait("ann: said meanwhile")
         ann.wait(lambda: "…" not in ann.text and "2 in back" in ann.text)
         assert ann.count("said meanwhile") == ben.count("said meanwhile") == 1
+
+
+def test_a_long_outage_is_told_once_when_it_begins_and_once_when_it_ends() -> None:
+    hellos = 0
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        nonlocal hellos
+        if message["type"] == "hello":
+            hellos += 1
+            if 1 < hellos < 5:
+                return [{"type": "close", "code": "full", "text": "not \x1b[31mnow", "reconnect": 0.1}]
+            return [welcome(resumed=hellos > 1)]
+        if message["type"] == "join":
+            return answered(message["id"])
+        if message["type"] == "post" and hellos > 1:
+            return [{"type": "ok", "id": message["id"], "room": "lobby", "seq": 0}]
+        if message["type"] == "post":
+            return [{"type": "close", "code": "stopping", "text": f"a \x1b[2J{SPOILT}", "reconnect": 0.1}]
+        return []
+
+    with puppet(answer) as (_, address), Screen(*JOIN, address, columns=150) as ann:
+        ann.wait("You are ann.")
+        ann.type("hi" + ENTER)
+        ann.wait("The connection is back. You are ann.")
+        ann.type(CTRL_C)
+        ann.end()
+    assert ann.count("No connection: ") == 1
+    assert ann.count("You are ann.") == 2
+    assert ann.line("No connection: ") == "No connection: " + f"a {CLEANED}".replace("\n", " ")
+    assert "has closed the connection" not in ann.text
+    assert_harmless(ann)
 
 
 def test_one_can_go_while_there_is_no_connection(tmp_path: Path) -> None:

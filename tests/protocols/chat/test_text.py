@@ -8,11 +8,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from framing.drivers.address import Address
 from protocols.chat import text as module
 from protocols.chat.hub import Options
+from protocols.chat.messages import Error, Limits, Welcome
 from tests.protocols.chat.house import DRIVERS, SECONDS, House, house, until
 from tests.strangers.peers.programs import found
 
@@ -188,6 +192,20 @@ def test_the_orders_work_too(chat: House) -> None:
         ben.sees("* Annette left (so long)")
 
 
+def test_whoever_is_not_let_into_a_room_stays_where_they_were(quiet: House) -> None:
+    with bare(quiet) as ann, bare(quiet) as ben:
+        ann.enters("ann")
+        ben.enters("ben")
+        ann.types("/join bad room!", "/join worse room!")
+        ann.sees("(a name has")
+        ann.sees("(a name has")
+        ann.types("still here")
+        ben.sees("ann: still here\r\n")
+        ann.types("/join attic", "up here")
+        ben.types("/join attic")
+        ben.sees("ann: up here\r\n")
+
+
 def test_a_name_that_is_taken_or_none_is_asked_for_again(quiet: House) -> None:
     with nc(quiet) as ann, nc(quiet) as other:
         ann.enters("ann")
@@ -342,6 +360,26 @@ def test_bytes_that_are_no_text_and_control_characters_reach_nobodys_terminal(qu
 
 
 # ------------------------------------------------------------------ floods and ends
+
+
+def test_what_a_server_says_of_a_mistake_reaches_no_terminal_uncleaned() -> None:
+    shown: list[bytes] = []
+    peer = SimpleNamespace(address=Address.parse("tcp://127.0.0.1:1"), send_encoded=shown.append)
+    deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None)
+    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
+    line.typed(b"ann")
+    limits = Limits(text=100, lines=10, burst=5, rate=2.0, frame=1000)
+    welcome: dict[str, Any] = {
+        "version": 1,
+        "session": "s",
+        "token": "t" * 20,
+        "name": "ann",
+        "resumed": False,
+        "rooms": [],
+    }
+    line.tell(Welcome(**welcome, limits=limits, heartbeat=20.0), {})
+    line.tell(Error(code="odd", text="\x1b[31mred\x07 \x9b2Jtape"), {})
+    assert shown[-1] == b"(red tape)\r\n"
 
 
 def test_lines_typed_too_fast_are_said_as_soon_as_they_may_be_in_their_order() -> None:

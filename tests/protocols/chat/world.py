@@ -8,6 +8,7 @@ was acknowledged is stored once.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter, deque
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import msgspec
 
 from protocols.chat import client as person
 from protocols.chat import hub as server
-from protocols.chat.log import MemoryLog
+from protocols.chat.log import LogError, MemoryLog
 from protocols.chat.messages import ANNOUNCEMENTS, Event, to_map
 
 OPTIONS = server.Options(burst=3, rate=2.0, grace=30.0, heartbeat=20.0, history=5, slow_reader_timeout=30.0)
@@ -26,6 +27,10 @@ OPTIONS = server.Options(burst=3, rate=2.0, grace=30.0, heartbeat=20.0, history=
 def carried(message: Any) -> Any:
     """What the other side's codec makes of a message."""
     return msgspec.json.decode(msgspec.json.encode(to_map(message)))
+
+
+def _killed(*given: Any) -> None:
+    raise LogError("killed")
 
 
 @dataclass
@@ -55,8 +60,10 @@ class World:
     """See the module's text."""
 
     def __init__(self, people: int, *, log: Any = None) -> None:
-        self.log = log if log is not None else MemoryLog()
+        self.log: Any = log if log is not None else MemoryLog()
         self.now = 100.0
+        self.slip = 0.0  # how far the hub's clock is behind
+        self.wall = 0  # how far the clock on its wall is wrong
         self.tokens = itertools.count()
         self.links = itertools.count()
         self.hub = self.new_hub()
@@ -70,7 +77,7 @@ class World:
     # -------------------------------------------------------------------- events
 
     def tell_hub(self, *inputs: server.Input) -> None:
-        outputs = self.hub.handle(inputs, self.now, int(self.now * 1000))
+        outputs = self.hub.handle(inputs, self.now + self.slip, int((self.now + self.wall) * 1000))
         for output in outputs:
             if isinstance(output, server.Send):
                 for number in output.connections:
@@ -162,7 +169,16 @@ class World:
         self.tell(who, person.Lost("cut"))
 
     def crash(self, *, before_commit: bool = False) -> None:
-        """The server is killed and started again on its log: all connections break, what was not committed is gone."""
+        """The server is killed and started again on its log: all connections break, what was not committed is gone.
+
+        ``before_commit``: it had taken what was under way to it, and was about to store that.
+        """
+        if before_commit:
+            under_way = [server.Received(link.number, each) for link in self.open.values() for each in link.to_hub]
+            append, self.log.append = self.log.append, _killed
+            with contextlib.suppress(LogError):
+                self.hub.handle(under_way, self.now + self.slip, int((self.now + self.wall) * 1000))
+            self.log.append = append
         for who in self.people:
             if who.link is not None:
                 who.link = None
