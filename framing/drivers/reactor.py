@@ -202,6 +202,11 @@ class Reactor:
         self._soon.append(call)
         self.wake()
 
+    def do_asked(self) -> None:
+        """Do what has been asked for up to now: a call that asks for itself again would hold up everybody else."""
+        for _ in range(len(self._soon)):
+            self._guarded(self._soon.popleft())
+
     def wake(self) -> None:
         """Let the loop look around; from any thread or signal handler."""
         if not self._awake:
@@ -233,10 +238,8 @@ class Reactor:
         # One that falls due while others are ready is found so by the next round, before it waits: that asks the clock anyway.
         if self._timers and (not found or longest == 0.0):
             self._run_timers()
-        # Those that are there now: one that asks for itself again would hold up everybody else.
         if self._soon:
-            for _ in range(len(self._soon)):
-                self._guarded(self._soon.popleft())
+            self.do_asked()
         settling = self._settling
         for _ in range(len(settling)):
             settling.popleft().settle()

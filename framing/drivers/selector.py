@@ -227,6 +227,8 @@ class Loop:
                     self._draining = True
                     drain_end = now + self.drain_timeout
                     self._accept_no_more()
+                    # What other threads have sent before they asked for the end is queued, and goes out too.
+                    self._reactor.do_asked()
                     for session in list(self._sessions):
                         session.stop()
                 elif drain_end == float("inf"):

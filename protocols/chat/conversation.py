@@ -11,8 +11,8 @@ in its order; `outputs` tells all that the client tells, `events` only what happ
 A client with a password is carried by TLS or a unix socket only: over anything else it would be there for all to read, so
 `Conversation` raises ValueError before it connects.
 
-Memory is bounded: whoever takes the outputs more slowly than they come is a slow reader to the server too, which pages; of
-outputs that nobody has asked for yet, the last are kept.
+Memory is bounded: whoever takes the outputs more slowly than they come is a slow reader to the server too, which pages; a
+server that asks and does not take the answers is not read from; of outputs that nobody has asked for yet, the last are kept.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CONNECT_TIMEOUT: Final = 10.0
 LEAVE_TIMEOUT: Final = 5.0
 
 MOST_OUTPUTS: Final = 1000
-"""How many outputs may wait to be taken, before nothing more is read from the server."""
+"""How many outputs may wait to be taken, or messages to be sent, before nothing more is read from the server."""
 
 INSECURE: Final = "passwords are sent over TLS or a unix socket only"
 
@@ -72,7 +72,7 @@ class Conversation:
         self._inputs: asyncio.Queue[tuple[int, person.Input]] = asyncio.Queue()
         self._outputs: deque[person.Output] = deque()
         self._told = asyncio.Event()  # there are outputs, or it is over
-        self._room = asyncio.Event()  # there is room for more outputs
+        self._room = asyncio.Event()  # there may be room for what more comes from the server
         self._listening = False
         self._over = False
         self._attempt = 0  # which connection is meant; what comes from an earlier one is not listened to
@@ -176,6 +176,7 @@ class Conversation:
                 of_link = isinstance(given, (person.Connected, person.Received, person.Lost))
                 if not of_link or attempt == self._attempt:
                     self._step(given)
+                self._room.set()
             while not self._inputs.empty():  # for each that is said is told what became of it
                 _, given = self._inputs.get_nowait()
                 self._step(given)
@@ -228,10 +229,17 @@ class Conversation:
     async def _receive(self, attempt: int, connection: aio.Connection[Any]) -> None:
         async for message in connection:
             self._inputs.put_nowait((attempt, person.Received(message)))
-            while self._listening and len(self._outputs) > MOST_OUTPUTS and attempt == self._attempt:
+            while self._is_full and attempt == self._attempt:
                 self._room.clear()
                 await self._room.wait()
+
+    @property
+    def _is_full(self) -> bool:
+        """Whether more of it waits to be looked at, to be taken or to be sent than should."""
+        untaken = len(self._outputs) if self._listening else 0
+        return max(untaken, self._inputs.qsize(), self._sending.qsize()) > MOST_OUTPUTS
 
     async def _write(self, connection: aio.Connection[Any], sending: asyncio.Queue[FromClient | None]) -> None:
         while (message := await sending.get()) is not None:
             await connection.send(to_map(message))
+            self._room.set()

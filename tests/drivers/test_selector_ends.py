@@ -269,3 +269,29 @@ def test_one_descriptor_has_one_reader() -> None:
         for again in (ours, ours.fileno()):
             with pytest.raises(ValueError, match="has a reader"):
                 loop.add_reader(again, lambda: None)
+
+
+def test_what_another_thread_sends_late_in_a_round_and_then_stops_arrives() -> None:
+    """Late: when the calls that other threads asked for are taken already, and the round is about to end."""
+    busy, go_on = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        busy.set()
+        assert go_on.wait(10)
+
+    peers: list[Any] = []
+
+    class Answering(Echo):
+        def received(self, peer: Any, message: Any) -> None:
+            peers.append(peer)
+            super().received(peer, message)
+
+    with running(Answering()) as house, house.visit() as sock:
+        assert ask(sock) == b"are you there?"
+        house.server.call_soon_threadsafe(wait)
+        assert busy.wait(10)
+        peers[0].send(b"the last words")
+        house.server.stop()
+        go_on.set()
+        assert sock.recv(100) == frame(b"the last words")
+        assert sock.recv(100) == b""

@@ -8,7 +8,7 @@ import time
 import pytest
 
 from framing import ConnectionClosed, ConnectionReset, FramingError, TruncatedFrame
-from tests.drivers.every.registry import TRANSPORTS, half_closing, over
+from tests.drivers.every.registry import SECONDS, TRANSPORTS, half_closing, over
 from tests.drivers.every.services import JSON, RAW, Echo, Recorder, Scripted, take, until
 
 plain = over(*(name for name, transport in TRANSPORTS.items() if not transport.secure))
@@ -81,6 +81,26 @@ def test_a_server_that_stops_ends_cleanly(serve, connect):
     client.send(1)
     assert client.receive() == 1
     server.stop()
+    raised_again(client, ConnectionClosed)
+    assert service.end() is None
+
+
+def test_what_another_thread_sent_before_it_stopped_the_server_arrives(serve, connect):
+    handling, go_on = threading.Event(), threading.Event()
+
+    def busy(peer, message):
+        handling.set()
+        assert go_on.wait(SECONDS)
+
+    service = Scripted(busy)
+    server = serve(JSON, service)
+    client = connect(server.address, JSON)
+    client.send("work")
+    assert handling.wait(SECONDS)
+    service.peers[0].send_many(range(500))
+    server.stop()
+    go_on.set()
+    assert take(client, 500) == list(range(500))
     raised_again(client, ConnectionClosed)
     assert service.end() is None
 
