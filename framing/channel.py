@@ -421,10 +421,11 @@ class Channel(Generic[T]):
         return self._unframed, min(self.high_water - self._queued, machine.most)
 
     def _frame(self) -> None:
-        """Queue what was gathered."""
-        frames = self._joined()
+        """Queue what was gathered; or forget it, where that came when nothing may be sent any more."""
         if self.may_send:
-            self._add(frames)
+            self._add(self._joined())
+        elif self._unframed is not None:
+            self._unframed.clear()
 
     def _joined(self) -> bytes:
         """The frames of what was gathered, which is forgotten: also where this raises, or each later call would too."""

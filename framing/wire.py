@@ -123,7 +123,7 @@ class Wire(_Kept, Generic[T]):
         """The frame of ``message``; raises `EncodeError`, and gives no part of a frame, where it cannot be carried."""
         machine = self.machine
         if machine.raw and machine.join is not None and type(message) is bytes:
-            frame = machine.join([message])  # type: ignore[list-item] # the message of a raw wire is its payload
+            frame = machine.join([message])  # the message of a raw wire is its payload
             if frame is not None:
                 return frame
         return self.framer.encode(self._payload(message))

@@ -226,10 +226,6 @@ class Session(Outbox, Generic[T]):
             else:
                 self._abort(overrun)
 
-    def _attend(self) -> None:
-        self._attending = True
-        self._reactor.attend(self)
-
     def _close(self) -> None:
         if self._stage is _OPEN:
             self._end(None)
@@ -267,7 +263,7 @@ class Session(Outbox, Generic[T]):
         if self._early:
             connection.channel.send_encoded(b"".join(self._early))
             self._early = None
-            self._attend()
+            self._attend_once()
         if connection.handshaking:
             self._hurry()
         else:
@@ -447,7 +443,8 @@ class Session(Outbox, Generic[T]):
 
     def _attend_once(self) -> None:
         if not self._attending:
-            self._attend()
+            self._attending = True
+            self._reactor.attend(self)
 
     def _wait(self, connection: Connection[T]) -> None:
         """Say what to wait for, where that has changed."""

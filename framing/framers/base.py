@@ -55,7 +55,7 @@ SPARE_BUFFERS = 4
 """How many lent buffers are kept, for the next decoder that lends one."""
 
 Buffer: TypeAlias = bytes | bytearray | memoryview
-Join: TypeAlias = Callable[[list[bytes]], bytes | None]
+Join: TypeAlias = Callable[[list[Any]], bytes | None]
 M = TypeVar("M")
 
 
@@ -161,6 +161,12 @@ class Framer:
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """The frames of all ``payloads`` in one bytes object, to be written at once; raises as `encode`."""
         return b"".join(map(self.encode, payloads))
+
+    def _encode_with(self, join: Join, payloads: Iterable[Buffer]) -> bytes:
+        """What the kernel ``join`` makes of all ``payloads``; one by one where it does not, which also tells why it cannot."""
+        given = list(payloads)
+        joined = join(given)
+        return Framer.encode_many(self, given) if joined is None else joined
 
     def joiner(self) -> tuple[Join, int] | None:
         """A kernel with the options bound, which makes the frames of many payloads, and how many bytes a payload may have.

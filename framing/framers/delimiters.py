@@ -76,11 +76,9 @@ class Delimited(Framer):
         return partial(split_marked, self.delimiters, self.start, self.max_frame, skip, self.on_corrupt == "skip")
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = None
-        if len(self.delimiters) == 1 and not self.start:
-            joined = join_delimited(self.delimiters[0], False, self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        if len(self.delimiters) != 1 or self.start:
+            return Framer.encode_many(self, payloads)
+        return self._encode_with(partial(join_delimited, self.delimiters[0], False, self.max_frame), payloads)
 
     def wrap(self, payload: bytes) -> bytes:
         body = payload + self.delimiters[0]
@@ -131,9 +129,7 @@ class Lines(Framer):
         return self.newline if self.final == "optional" else b""
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_delimited(self.newline, self.newline == b"\n", self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(partial(join_delimited, self.newline, self.newline == b"\n", self.max_frame), payloads)
 
     def wrap(self, payload: bytes) -> bytes:
         if self.newline in payload:

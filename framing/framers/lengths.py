@@ -81,9 +81,9 @@ class LengthPrefixed(Framer):
         return self.width if self.counts == "frame" else 0
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_prefixed(self.width, self.byteorder, self._counted, self.min_frame, self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(
+            partial(join_prefixed, self.width, self.byteorder, self._counted, self.min_frame, self.max_frame), payloads
+        )
 
     def joiner(self) -> tuple[Join, int] | None:
         if self.min_frame:
@@ -127,9 +127,7 @@ class VarintPrefixed(Framer):
         return partial(split_varint, self.min_frame, self.max_frame)
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_varint(self.min_frame, self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(partial(join_varint, self.min_frame, self.max_frame), payloads)
 
     def joiner(self) -> tuple[Join, int] | None:
         return None if self.min_frame else (partial(join_varint, 0, self.max_frame), self.max_frame)

@@ -48,9 +48,7 @@ class COBS(Framer):
         return partial(split_cobs, self.max_frame, self.on_corrupt == "skip")
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_cobs(self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(partial(join_cobs, self.max_frame), payloads)
 
     def wrap(self, payload: bytes) -> bytes:
         return stuff_cobs(payload) + b"\x00"
@@ -73,9 +71,7 @@ class SLIP(Framer):
         return partial(split_slip, self.max_frame, self.on_corrupt == "skip")
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_slip(self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(partial(join_slip, self.max_frame), payloads)
 
     def wrap(self, payload: bytes) -> bytes:
         if not payload:
@@ -104,9 +100,7 @@ class HDLC(Framer):
         return partial(split_hdlc, self.fcs or 0, self.max_frame, self.on_corrupt == "skip")
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
-        given = list(payloads)
-        joined = join_hdlc(self.fcs or 0, self.max_frame, given)
-        return joined if joined is not None else Framer.encode_many(self, given)
+        return self._encode_with(partial(join_hdlc, self.fcs or 0, self.max_frame), payloads)
 
     def wrap(self, payload: bytes) -> bytes:
         if not payload and not self.fcs:

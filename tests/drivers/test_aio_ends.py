@@ -18,6 +18,7 @@ from framing import ConnectionFailed, EncodeError, LengthPrefixed, Wire
 from framing.drivers import aio
 from framing.drivers.aio_link import PIECE_BYTES
 from framing.drivers.tunnel import Tunnel
+from tests.drivers.beside import Run
 from tests.drivers.every.services import JSON, RAW, Recorder, until
 
 SECONDS = 10.0
@@ -30,27 +31,18 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-class House:
-    """A server that runs in a thread: what `run` raised, if anything, and what the loop complained of."""
+class House(Run):
+    """A server's run, and what its loop complained of."""
 
     def __init__(self, kind: str, wire: Wire[Any], service: Any, **options: Any) -> None:
         self.complaints: list[Any] = []
-        self.raised: list[BaseException] = []
 
         def make_loop() -> asyncio.AbstractEventLoop:
             loop: asyncio.AbstractEventLoop = importlib.import_module(kind).new_event_loop()
             loop.set_exception_handler(lambda _, context: self.complaints.append(context.get("exception")))
             return loop
 
-        self.server = aio.StandaloneServer(LOCAL, wire, service, loop_factory=make_loop, **options)
-        self.thread = threading.Thread(target=self._run, daemon=True)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.server.run()
-        except BaseException as error:
-            self.raised.append(error)
+        super().__init__(aio.StandaloneServer(LOCAL, wire, service, loop_factory=make_loop, **options))
 
     @property
     def sessions(self) -> list[Any]:
@@ -65,7 +57,7 @@ class House:
     def stops(self) -> bool:
         self.server.stop()
         self.thread.join(SECONDS)
-        return not self.thread.is_alive()
+        return self.returned
 
 
 @pytest.fixture
@@ -185,7 +177,7 @@ def test_a_service_that_quits_leaves_no_connection_that_the_end_would_wait_for(k
     ended = [peer for name, peer, _ in service.calls if name == "closed"]
     assert sorted(map(id, ended)) == sorted(map(id, service.peers))
     if kind == "asyncio":
-        assert [type(raised) for raised in running.raised] == [error]
+        assert type(running.raised) is error
 
 
 class Unsound(BaseException):
@@ -261,7 +253,8 @@ def test_what_cannot_be_framed_ends_its_own_connection_alone(house, dial, caplog
     told = [record for record in caplog.records if record.exc_info and record.exc_info[0] is error]
     assert [record.getMessage().startswith(str(peer.address)) for record in told] == [True]
     assert running.stops()
-    assert running.raised == running.complaints == []
+    assert running.raised is None
+    assert running.complaints == []
     assert len(service.ends) == 2
 
 

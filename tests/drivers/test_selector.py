@@ -42,6 +42,7 @@ from framing.channel import Heartbeat
 from framing.drivers import accepting, reactor
 from framing.drivers.blocking import Connection, connect
 from framing.drivers.selector import Loop, Server
+from tests.drivers.beside import flooding
 
 WIRE = Wire(LengthPrefixed(4), JSON())
 RAW = Wire(LengthPrefixed(4))
@@ -461,31 +462,11 @@ def test_a_small_request_for_large_replies_holds_one_reply_at_a_time() -> None:
         assert len(service.said) >= 50
 
 
-@contextlib.contextmanager
-def flooding(peer: socket.socket) -> Iterator[None]:
-    """Requests without end, whose replies the block does not read, or hardly; so they have no place to go."""
-
-    def flood() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                peer.sendall(RAW.encode(b"x" * 100_000))
-
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            peer.shutdown(socket.SHUT_RDWR)
-        thread.join(5)
-        assert not thread.is_alive()
-
-
 def test_a_slow_reader_is_closed_after_its_deadline() -> None:
     service = Echo()
     with running(service, RAW, slow_reader_timeout=0.1) as server, plain(server) as peer:
         peer.settimeout(10)
-        with flooding(peer):
+        with flooding(peer, RAW.encode(b"x" * 100_000)):
             until(lambda: ("closed", Timeout) in service.said, 10)
         assert not service.peers
 
@@ -496,7 +477,7 @@ def test_a_reader_that_only_drips_is_a_slow_one() -> None:
         peer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         peer.settimeout(10)
         end = time.monotonic() + 10
-        with flooding(peer), contextlib.suppress(OSError):
+        with flooding(peer, RAW.encode(b"x" * 100_000)), contextlib.suppress(OSError):
             while ("closed", Timeout) not in service.said and time.monotonic() < end:
                 peer.recv(10)
                 time.sleep(0.005)
@@ -516,7 +497,7 @@ def test_a_reader_slower_than_the_water_marks_allow_is_a_slow_one(tmp_path: Path
         peer.settimeout(10)
         end = time.monotonic() + 10
         taken = 0
-        with flooding(peer), contextlib.suppress(OSError):
+        with flooding(peer, RAW.encode(b"x" * 100_000)), contextlib.suppress(OSError):
             while ("closed", Timeout) not in service.said and time.monotonic() < end:
                 taken += len(peer.recv(40_000))
                 time.sleep(0.02)

@@ -19,26 +19,19 @@ import pytest
 
 from framing import ConnectionRefused, LengthPrefixed, Timeout, Wire
 from framing.drivers import selector
+from tests.drivers.beside import Run
+from tests.drivers.every.registry import SECONDS
 
 RAW = Wire(LengthPrefixed(4))
 LOCAL = ("127.0.0.1", 0)
 Contexts = tuple[ssl.SSLContext, ssl.SSLContext]
 
 
-class House:
-    """A server that runs in a thread, and what `run` raised."""
+class House(Run):
+    """A server's run, and who comes to it."""
 
     def __init__(self, service: Any, wire: Wire[Any] = RAW, **options: Any) -> None:
-        self.server = selector.Server(LOCAL, wire, service, **options)
-        self.raised: list[BaseException] = []
-        self.thread = threading.Thread(target=self._run)
-        self.thread.start()
-
-    def _run(self) -> None:
-        try:
-            self.server.run()
-        except BaseException as error:
-            self.raised.append(error)
+        super().__init__(selector.Server(LOCAL, wire, service, **options))
 
     def visit(self) -> socket.socket:
         sock = socket.create_connection((self.server.address.host, self.server.address.port))
@@ -47,8 +40,7 @@ class House:
 
     def end(self) -> None:
         self.server.stop()
-        self.thread.join(10)
-        assert not self.thread.is_alive()
+        self.over()
 
 
 @contextlib.contextmanager
@@ -122,7 +114,7 @@ def test_a_number_given_back_by_a_tls_that_failed_may_be_the_next_ones(contexts:
             second.close(), os.close(keeper), first.close()
         assert ask(bystander) == b"are you there?"
         bystander.close()
-    assert not house.raised
+    assert house.raised is None
 
 
 @pytest.mark.parametrize("where", ["opened", "received", "closed"])
@@ -150,13 +142,11 @@ def test_an_interrupt_in_the_service_ends_the_server_in_order_and_is_raised(
         def closed(self, peer: Any, error: Exception | None) -> None:
             self._call("closed", peer)
 
-    house = House(Interrupted(), drain_timeout=20.0)
+    house = House(Interrupted(), drain_timeout=2 * SECONDS)
     sock = house.visit()
     sock.sendall(frame(b"a", b"b", b"c"))
     sock.shutdown(socket.SHUT_WR)
-    house.thread.join(10)  # long before its time for draining is over
-    assert not house.thread.is_alive()
-    assert [type(error) for error in house.raised] == [kind]
+    assert type(house.over()) is kind  # and long before its time for draining is over
     assert calls[0] == "opened"
     assert calls[-1] == "closed"
     assert calls.count("closed") == 1
@@ -238,7 +228,7 @@ def test_what_cannot_be_framed_ends_its_own_connection_alone(caplog: pytest.LogC
         assert [type(error) for error in service.ends] == [MemoryError]
         assert ask(bystander) == b"are you there?"
         bystander.close(), culprit.close()
-    assert not house.raised
+    assert house.raised is None
     assert "sending failed" in caplog.text
 
 
@@ -259,7 +249,7 @@ def test_a_readers_descriptor_that_was_closed_behind_the_loops_back_may_be_the_n
         for visitor in visitors:
             visitor.close()
     theirs.close()
-    assert not house.raised
+    assert house.raised is None
 
 
 def test_one_descriptor_has_one_reader() -> None:

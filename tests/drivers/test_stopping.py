@@ -20,6 +20,7 @@ import pytest
 
 from framing import ConnectionClosed, LengthPrefixed, Wire
 from framing.drivers import aio, blocking, selector
+from tests.drivers.beside import Run
 
 WIRE = Wire(LengthPrefixed(4, max_frame=1 << 24))
 LOCAL = ("127.0.0.1", 0)
@@ -76,29 +77,6 @@ class Echo:
 
     def closed(self, peer: Any, error: Exception | None) -> None:
         self.ends.append(error)
-
-
-class Run:
-    """A server's run in a thread of its own, and what came of it."""
-
-    def __init__(self, server: Any) -> None:
-        self.raised: BaseException | None = None
-        self.returned = threading.Event()
-        self.server = server
-        self.thread = threading.Thread(target=self.run)
-        self.thread.start()
-
-    def run(self) -> None:
-        try:
-            self.server.run()
-        except BaseException as error:
-            self.raised = error
-        self.returned.set()
-
-    def over(self) -> BaseException | None:
-        assert self.returned.wait(SECONDS), "the server did not end"
-        self.thread.join()
-        return self.raised
 
 
 @contextlib.contextmanager
@@ -233,7 +211,7 @@ def test_stop_while_draining_does_not_cut_it_short(make: Any) -> None:
         for _ in range(5):
             server.stop()
             time.sleep(0.01)
-        assert not run.returned.is_set()
+        assert not run.returned
         got = 0
         while count := len(sock.recv(1 << 20)):
             got += count
@@ -248,8 +226,9 @@ def test_stop_while_draining_does_not_prolong_it(make: Any) -> None:
     server = make(LOCAL, WIRE, service, drain_timeout=0.3)
     with running(server) as run, slow_client(server):
         end = time.monotonic() + SECONDS
-        while not run.returned.wait(0.02):
+        while not run.returned:
             server.stop()
+            run.thread.join(0.02)
             assert time.monotonic() < end
         assert run.over() is None
     (error,) = service.ends

@@ -29,6 +29,47 @@ static inline int read_payload(PyObject *payloads, Py_ssize_t index, Span *paylo
     return index < PyList_Size(payloads) && read_span(PyList_GetItem(payloads, index), payload);
 }
 
+/* The verdict on a list of payloads, args[0]: whether none nests deeper than args[1]; `most_depth` is what the reader bears. */
+static inline Verdict all_within(PyObject *const *args, Py_ssize_t count, Py_ssize_t most_depth,
+                                 int (*nests_deeper)(Span payload, Py_ssize_t max_depth)) {
+    Py_ssize_t max_depth;
+    if (count != 2 || !PyList_CheckExact(args[0]) || !read_number(args[1], &max_depth) || max_depth > most_depth) {
+        return UNKNOWN;
+    }
+    for (Py_ssize_t index = 0; index < PyList_Size(args[0]); index++) {
+        Span payload;
+        if (!read_payload(args[0], index, &payload)) {
+            return UNKNOWN;
+        }
+        if (nests_deeper(payload, max_depth)) {
+            return NO;
+        }
+    }
+    return YES;
+}
+
+/* The verdict on payloads, args[0], and the messages made of them, args[1]: YES where `sound` says so of each. */
+static inline Verdict all_sound(PyObject *const *args, Py_ssize_t count, Py_ssize_t most_depth,
+                                Verdict (*sound)(Span payload, PyObject *message, Py_ssize_t max_depth, int unique_keys)) {
+    Py_ssize_t max_depth;
+    int unique_keys;
+    if (count != 5 || !PyList_CheckExact(args[0]) || !PyList_CheckExact(args[1]) || !read_number(args[2], &max_depth) ||
+        max_depth > most_depth || !read_flag(args[3], &unique_keys) || PyList_Size(args[0]) != PyList_Size(args[1])) {
+        return UNKNOWN;
+    }
+    for (Py_ssize_t index = 0; index < PyList_Size(args[0]); index++) {
+        Span payload;
+        if (!read_payload(args[0], index, &payload)) {
+            return UNKNOWN;
+        }
+        const Verdict verdict = sound(payload, PyList_GetItem(args[1], index), max_depth, unique_keys);
+        if (verdict != YES) {
+            return verdict;
+        }
+    }
+    return YES;
+}
+
 /* The items of a list or a tuple; -1 of them in anything else. */
 static inline Py_ssize_t count_items(PyObject *node) {
     return PyList_CheckExact(node) ? PyList_Size(node) : PyTuple_CheckExact(node) ? PyTuple_Size(node) : -1;
@@ -165,42 +206,19 @@ static Verdict json_names_differ(Span payload, PyObject *message) {
     return colons == census.entries ? YES : NO;
 }
 
-PyObject *call_json_within(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t max_depth;
-    Verdict verdict = UNKNOWN;
-    if (count == 2 && PyList_CheckExact(args[0]) && read_number(args[1], &max_depth)) {
-        verdict = YES;
-        for (Py_ssize_t index = 0; verdict == YES && index < PyList_Size(args[0]); index++) {
-            Span payload;
-            if (!read_payload(args[0], index, &payload)) {
-                verdict = UNKNOWN;
-            } else if (json_nests_deeper(payload, max_depth)) {
-                verdict = NO;
-            }
-        }
+static Verdict json_sound(Span payload, PyObject *message, Py_ssize_t max_depth, int unique_keys) {
+    if (json_nests_deeper(payload, max_depth)) {
+        return NO;
     }
-    return answer_of(verdict, "json_within", args, count);
+    return unique_keys ? json_names_differ(payload, message) : YES;
+}
+
+PyObject *call_json_within(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
+    return answer_of(all_within(args, count, PY_SSIZE_T_MAX, json_nests_deeper), "json_within", args, count);
 }
 
 PyObject *call_json_sound(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t max_depth;
-    int unique_keys;
-    Verdict verdict = UNKNOWN;
-    if (count == 5 && PyList_CheckExact(args[0]) && PyList_CheckExact(args[1]) && read_number(args[2], &max_depth) &&
-        read_flag(args[3], &unique_keys) && PyList_Size(args[0]) == PyList_Size(args[1])) {
-        verdict = YES;
-        for (Py_ssize_t index = 0; verdict == YES && index < PyList_Size(args[0]); index++) {
-            Span payload;
-            if (!read_payload(args[0], index, &payload)) {
-                verdict = UNKNOWN;
-            } else if (json_nests_deeper(payload, max_depth)) {
-                verdict = NO;
-            } else if (unique_keys) {
-                verdict = json_names_differ(payload, PyList_GetItem(args[1], index));
-            }
-        }
-    }
-    return answer_of(verdict, "json_sound", args, count);
+    return answer_of(all_sound(args, count, PY_SSIZE_T_MAX, json_sound), "json_sound", args, count);
 }
 
 /* MessagePack */
@@ -267,10 +285,10 @@ static inline Item read_item(Span payload, int64_t at) {
 }
 
 /* Whether arrays and maps nest deeper than `max_depth`, which is MOST_DEPTH at the most. */
-static int msgpack_nests_deeper(Span payload, int max_depth) {
+static int msgpack_nests_deeper(Span payload, Py_ssize_t max_depth) {
     int64_t waiting[MOST_DEPTH + 1]; /* for each open container, how many items of it are still to come */
     int64_t at = 0;
-    int depth = 0;
+    Py_ssize_t depth = 0;
     if (payload.size <= max_depth) {
         return 0;
     }
@@ -293,7 +311,7 @@ static int msgpack_nests_deeper(Span payload, int max_depth) {
     return 0;
 }
 
-static Verdict msgpack_sound(Span payload, PyObject *message, int max_depth, int unique_keys) {
+static Verdict msgpack_sound(Span payload, PyObject *message, Py_ssize_t max_depth, int unique_keys) {
     int64_t entries = 0;
     Py_ssize_t containers = 0;
     int maybe_nan = 0;
@@ -318,38 +336,11 @@ static Verdict msgpack_sound(Span payload, PyObject *message, int max_depth, int
 }
 
 PyObject *call_msgpack_within(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t max_depth;
-    Verdict verdict = UNKNOWN;
-    if (count == 2 && PyList_CheckExact(args[0]) && read_number(args[1], &max_depth) && max_depth <= MOST_DEPTH) {
-        verdict = YES;
-        for (Py_ssize_t index = 0; verdict == YES && index < PyList_Size(args[0]); index++) {
-            Span payload;
-            if (!read_payload(args[0], index, &payload)) {
-                verdict = UNKNOWN;
-            } else if (msgpack_nests_deeper(payload, (int)max_depth)) {
-                verdict = NO;
-            }
-        }
-    }
-    return answer_of(verdict, "msgpack_within", args, count);
+    return answer_of(all_within(args, count, MOST_DEPTH, msgpack_nests_deeper), "msgpack_within", args, count);
 }
 
 PyObject *call_msgpack_sound(PyObject *Py_UNUSED(module), PyObject *const *args, Py_ssize_t count) {
-    Py_ssize_t max_depth;
-    int unique_keys;
-    Verdict verdict = UNKNOWN;
-    if (count == 5 && PyList_CheckExact(args[0]) && PyList_CheckExact(args[1]) && read_number(args[2], &max_depth) &&
-        max_depth <= MOST_DEPTH && read_flag(args[3], &unique_keys) && PyList_Size(args[0]) == PyList_Size(args[1])) {
-        verdict = YES;
-        for (Py_ssize_t index = 0; verdict == YES && index < PyList_Size(args[0]); index++) {
-            Span payload;
-            verdict = UNKNOWN;
-            if (read_payload(args[0], index, &payload)) {
-                verdict = msgpack_sound(payload, PyList_GetItem(args[1], index), (int)max_depth, unique_keys);
-            }
-        }
-    }
-    return answer_of(verdict, "msgpack_sound", args, count);
+    return answer_of(all_sound(args, count, MOST_DEPTH, msgpack_sound), "msgpack_sound", args, count);
 }
 
 /* CBOR */

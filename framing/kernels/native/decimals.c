@@ -117,9 +117,9 @@ static Outcome split_content_length(const Options *options, const Input *input, 
     const Py_ssize_t max_header = options->content_length.max_header;
     const Py_ssize_t max_frame = options->content_length.max_frame;
     Py_ssize_t at = input->start;
-    Py_ssize_t scanned = input->memo.count ? input->memo.value[0] : 0;
+    Py_ssize_t scanned = scanned_of(input->memo);
     answer->memo = input->memo;
-    if (input->memo.count > 1 || scanned < 0) {
+    if (scanned < 0) {
         return judge(answer, at);
     }
     for (;;) {

@@ -37,8 +37,8 @@ static Outcome split_delimited(const Options *options, const Input *input, Answe
     const Py_ssize_t bound = sum_of(most, delimiter.size + cr_allowed);
     const Py_ssize_t size = input->size;
     Py_ssize_t at = input->start;
-    Py_ssize_t scanned = input->memo.count == 1 ? input->memo.value[0] : 0;
-    if (input->memo.count > 1 || scanned < DISCARDING) {
+    Py_ssize_t scanned = scanned_of(input->memo);
+    if (scanned < DISCARDING) {
         answer->memo = input->memo;
         return judge(answer, at);
     }
@@ -218,8 +218,8 @@ static Outcome split_marked(const Options *options, const Input *input, Answer *
     const Py_ssize_t size = input->size;
     Cursors cursors = {0, {{0, 0}}};
     Py_ssize_t at = input->start;
-    Py_ssize_t scanned = input->memo.count == 1 ? input->memo.value[0] : 0;
-    if (input->memo.count > 1 || scanned < HUNTING || scanned > size - at || (scanned == HUNTING && mark.size == 0)) {
+    Py_ssize_t scanned = scanned_of(input->memo);
+    if (scanned < HUNTING || scanned > size - at || (scanned == HUNTING && mark.size == 0)) {
         answer->memo = input->memo;
         return judge(answer, at);
     }

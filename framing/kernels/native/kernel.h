@@ -202,6 +202,11 @@ static inline Memo memo_of(Py_ssize_t number) {
 #define DISCARDING (-1)
 #define HUNTING (-2)
 
+/* How far the search of a frame that `memo` is about has come, or one of these; less than all where it tells no such thing. */
+static inline Py_ssize_t scanned_of(Memo memo) {
+    return memo.count == 0 ? 0 : memo.count == 1 ? memo.value[0] : PY_SSIZE_T_MIN;
+}
+
 /* The sum of two numbers from 0 on, or the largest number where that is less. */
 static inline Py_ssize_t sum_of(Py_ssize_t one, Py_ssize_t other) {
     return one > PY_SSIZE_T_MAX - other ? PY_SSIZE_T_MAX : one + other;

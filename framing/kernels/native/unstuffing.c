@@ -17,8 +17,8 @@ static inline Outcome split_stuffed(const Options *options, const Input *input, 
     const unsigned char *data = input->data;
     const Py_ssize_t size = input->size;
     Py_ssize_t at = input->start;
-    Py_ssize_t scanned = input->memo.count == 1 ? input->memo.value[0] : 0;
-    if (input->memo.count > 1 || scanned < DISCARDING) {
+    Py_ssize_t scanned = scanned_of(input->memo);
+    if (scanned < DISCARDING) {
         answer->memo = input->memo;
         return judge(answer, at);
     }

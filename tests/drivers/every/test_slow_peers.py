@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 
@@ -11,31 +10,12 @@ import pytest
 
 from framing import ConnectionReset, FrameTooLarge, Timeout
 from framing.drivers import limits
+from tests.drivers.beside import flooding
 from tests.drivers.every.registry import SECONDS, over
 from tests.drivers.every.services import RAW, Echo, Recorder, Scripted, until
 
 BLOCK = b"a" * (1 << 16)
 MUCH = 1 << 22
-
-
-@contextlib.contextmanager
-def flooding(stranger):
-    """Requests without end, whose replies the block does not read, or hardly; so they have no place to go."""
-
-    def flood():
-        with contextlib.suppress(OSError):
-            while True:
-                stranger.send(BLOCK)
-
-    thread = threading.Thread(target=flood)
-    thread.start()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(OSError):
-            stranger.sock.shutdown(socket.SHUT_RDWR)
-        thread.join(SECONDS)
-        assert not thread.is_alive()
 
 
 # ------------------------------------------------------------------------------------------------ slow readers
@@ -49,7 +29,7 @@ def test_who_only_drips_does_not_read(serve, visit, marks):
     server = serve(RAW, service, slow_reader_timeout=0.3, **marks)
     stranger = visit(server, RAW, receive_buffer=4096)
     end = time.monotonic() + SECONDS
-    with flooding(stranger), contextlib.suppress(OSError):
+    with flooding(stranger.sock, RAW.encode(BLOCK)), contextlib.suppress(OSError):
         while not service.ends:
             assert time.monotonic() < end
             stranger.sock.recv(10)
