@@ -48,9 +48,8 @@ class Link(Generic[T]):
         self.receiving = threading.Lock()
         self.sending = threading.Lock()
         self.lock = threading.Lock()
-        self.receiver = (
-            0  # the thread that waits in a receive, and the one in a send: a signal handler may be above them
-        )
+        # The thread that waits in a receive, and the one in a send: a signal handler may be above them.
+        self.receiver = 0
         self.sender = 0
         self.eof = False  # the peer's stream has ended
         self.send_error: FramingError | None = None  # why nothing can be written any more
@@ -85,7 +84,8 @@ class Link(Generic[T]):
             now = time.monotonic() if channel.timed else None
             with self.lock:
                 if count == 0:
-                    self.eof = True
+                    # Where this side has closed, that is what ended the wait, and the peer has said nothing.
+                    self.eof = channel.may_receive
                     continue
                 messages = channel.buffer_updated(count, now) if in_place else channel.receive(buffer[:count], now)
                 if not messages and now is not None:
