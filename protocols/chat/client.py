@@ -11,7 +11,8 @@ What it keeps, whatever the connection does:
 - a post is sent again, by the same id, until the server has said what became of it; posts are stored in the order in which
   they were typed, for there is one at a time under way;
 - nothing is sent faster than the server said, nor anything that it must refuse, or end the connection for;
-- what was asked for without a connection, or lost with one, is asked for when there is one again;
+- what was asked for without a connection, or lost with one, is asked for when there is one again; what was asked for too soon
+  for the server, when it has said: behind that one by one, so that whoever wants many rooms gets into all of them;
 - a server that breaks the protocol, or says nothing, costs bounded memory, and is left for a while.
 """
 
@@ -20,7 +21,7 @@ from __future__ import annotations
 import random
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, TypeAlias
 
@@ -75,6 +76,7 @@ __all__ = [
     "Posted",
     "Received",
     "Say",
+    "Slowed",
     "Told",
     "Transmit",
     "Trouble",
@@ -94,7 +96,12 @@ MOST_ROOMS: Final = 1024
 """As many as `Resume` carries cursors for."""
 
 MOST_OWED: Final = 16
+"""Questions that may wait, and requests that may be under way."""
+
 LONGEST_WAIT: Final = 3600.0
+NOTED_WAIT: Final = 2.0
+"""Seconds that a request may wait without a word."""
+
 GREETING_TIMEOUT: Final = 15.0
 """Seconds in which the server must answer the hello; it has a password to verify, perhaps."""
 
@@ -217,6 +224,14 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Slowed:
+    """The server takes ``ask`` later only: it is made again by itself at ``until``, by the clock of ``now``, or soon after."""
+
+    ask: Ask
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trouble:
     """The server did not do what was asked for: ``ask``, where it was something like that."""
 
@@ -224,7 +239,7 @@ class Trouble:
     ask: Ask | None = None
 
 
-Output: TypeAlias = Connect | Transmit | Disconnect | Told | Posted | Changed | Trouble
+Output: TypeAlias = Connect | Transmit | Disconnect | Told | Posted | Changed | Slowed | Trouble
 
 
 @dataclass(slots=True)
@@ -243,6 +258,9 @@ class _Room:
     at: int = 0  # the seq that ``members`` is true for
     oldest: int | None = None  # the seq at which the last page of history began; 1 where nothing is before it
     limit: int = 50  # how many were asked for then
+
+
+_QUESTIONS: Final = ("who", "rooms", "history")
 
 
 def _within(seconds: float, least: float, most: float) -> float:
@@ -300,7 +318,10 @@ class Client:
         self._wanted = {key(room): room for room in rooms}
         self._rooms: dict[str, _Room] = {}
         self._asked: dict[int, Ask] = {}  # requests under way, by number
-        self._owed: list[Ask] = []  # questions to ask when there is a connection
+        self._again: list[Ask] = []  # requests that came too soon
+        self._owed: list[Ask] = []  # those to be made behind them
+        self._again_at = 0.0  # the server said: not before
+        self._one_by_one = False  # for it takes no more of them at once
         self._renaming: str | None = None
         self._limits: Limits | None = None
         self._posts: deque[_Waiting] = deque()
@@ -353,6 +374,11 @@ class Client:
         return len(self._posts)
 
     @property
+    def asking(self) -> int:
+        """How many requests of other kinds have not been answered, or not been made."""
+        return len(self._asked) + len(self._again) + len(self._owed)
+
+    @property
     def rooms(self) -> tuple[str, ...]:
         """The rooms that it knows its place in."""
         return tuple(self._rooms)
@@ -367,6 +393,10 @@ class Client:
         known = self._rooms.get(room)
         return sorted(known.members) if known is not None else []
 
+    def wrote(self, event: Event) -> bool:
+        """Whether ``event`` is a post of this client's, by whatever name it was said: a session keeps its ids."""
+        return event.id is not None and event.id[0] == self._session
+
     @property
     def wake_at(self) -> float | None:
         """When `Wake` must be given; None for not at all."""
@@ -376,7 +406,12 @@ class Client:
             due = self._heard + (2 if self._pinged else 1) * self._heartbeat * 1.5
             if self._good_bye_at is not None:
                 due = min(due, self._good_bye_at)
-            return min(due, self._hold_until) if self._posts and self._under_way is None else due
+            # What waits though its time has come, waits for an answer.
+            if self._posts and self._under_way is None and self._hold_until > self._now:
+                due = min(due, self._hold_until)
+            if (self._again or self._owed) and self._again_at > self._now:
+                due = min(due, self._again_at)
+            return due
         if self._state == "greeting":
             return self._greeted + GREETING_TIMEOUT
         return None
@@ -417,6 +452,7 @@ class Client:
         elif self._state == "greeting" and self._now >= self._greeted + GREETING_TIMEOUT:
             self._drop("the server does not answer")
         if self._state == "online":
+            self._ask_owed()
             self._flush()
         out, self._out = self._out, []
         return out
@@ -453,8 +489,10 @@ class Client:
             self._end(reason, "lost")
             return
         self._under_way = None
-        self._owed[:0] = [ask for ask in self._asked.values() if ask.what in ("who", "rooms", "history")]
-        del self._owed[MOST_OWED:]
+        # Rooms and the name are made up for by what the next welcome says of them.
+        unanswered = (*self._again, *self._asked.values(), *self._owed)
+        self._owed = [ask for ask in unanswered if ask.what in _QUESTIONS][:MOST_OWED]
+        self._again.clear()
         self._asked.clear()
         # Half of it by chance: those who lost the same server do not come back all at once.
         delay = max(after, self._delay * (0.5 + self._chance() / 2))
@@ -500,27 +538,53 @@ class Client:
         self._out.append(Posted(self._count, "pending", post.text))
 
     def _ask(self, ask: Ask) -> None:
+        question = ask.what in _QUESTIONS
+        others = self._wanted if ask.what == "join" and not self.online else self._again + self._owed
+        if question:
+            others = [each for each in self._again + self._owed if each.what in _QUESTIONS]
+        if len(others) >= (MOST_OWED if question else MOST_ROOMS):
+            self._refuse("too much waits for an answer" if self.online else "there is no connection", ask)
+            return
         if ask.what == "join":
             self._wanted[key(ask.argument)] = ask.argument
         elif ask.what == "leave":
             self._wanted.pop(key(ask.argument), None)
         elif ask.what == "rename":
             self._renaming = ask.argument
-        if self._state == "online":
-            self._request(ask)
-        elif ask.what in ("who", "rooms", "history"):
-            self._owe(ask)
-
-    def _owe(self, ask: Ask) -> None:
-        if len(self._owed) < MOST_OWED:
+        if question or self.online:
             self._owed.append(ask)
-        else:
-            self._refuse("too many questions wait for an answer" if self.online else "there is no connection", ask)
 
     def _ask_owed(self) -> None:
+        """Make the requests that wait, as many as may be under way; those that came too soon first, and in their order."""
+        if self._now < self._again_at:
+            return
+        if self._again and not self._asked:  # else more of them may have come too soon
+            self._owed[:0] = self._again
+            self._again = []
         owed, self._owed = self._owed, []
         for ask in owed:
-            self._request(ask)
+            most = 1 if self._one_by_one else MOST_OWED
+            if self._again or len(self._asked) >= most or self._hangs(ask):
+                self._owed.append(ask)
+            else:
+                self._request(ask)
+        self._one_by_one = self._one_by_one and bool(self._again or self._owed)
+
+    def _hangs(self, ask: Ask) -> bool:
+        """Whether what ``ask`` comes to depends on an answer that has not come: of another name, a room, or a page."""
+        before = [*self._asked.values(), *self._owed]
+        if ask.what == "history" and ask.further:
+            room = self._meant(ask.argument)
+            if any(each.what == "history" and self._meant(each.argument) == room for each in before):
+                return True
+        if ask.what == "rename":
+            return any(each.what == "rename" for each in before)
+        return ask.what != "rooms" and self._moves(ask.argument, before)
+
+    @staticmethod
+    def _moves(room: str, asks: Iterable[Ask]) -> bool:
+        """Whether one of ``asks`` is to enter ``room``, or to leave it."""
+        return any(each.what in ("join", "leave") and key(each.argument) == key(room) for each in asks)
 
     def _request(self, ask: Ask) -> None:
         if ask.what == "history":
@@ -550,9 +614,6 @@ class Client:
             self._refuse(f"there is no conversation with {ask.argument[1:]}", ask)
             return
         if ask.further:
-            if any(each.what == "history" and self._meant(each.argument) == name for each in self._asked.values()):
-                self._owe(ask)  # only its answer tells from where on
-                return
             if known is not None and known.oldest is not None:
                 before, limit = known.oldest, known.limit
             if before is not None and before <= 1:
@@ -590,6 +651,9 @@ class Client:
         """Send the next post, where none is under way; say good-bye behind the last one."""
         while self._posts and self._under_way is None and self._now >= self._hold_until:
             waiting = self._posts[0]
+            room = waiting.post.room
+            if room is not None and self._moves(room, (*self._asked.values(), *self._again, *self._owed)):
+                break  # it cannot be said there yet, or is not to be
             n = waiting.n or self._n + 1
             post = waiting.post
             text = clean(post.text)
@@ -619,7 +683,7 @@ class Client:
         told = all(
             (known := self._rooms.get(room)) is None or (known.cursor or 0) >= seq for room, seq in self._unseen.items()
         )
-        return self._now >= self._good_bye_at or (told and not self._asked)
+        return self._now >= self._good_bye_at or (told and not self.asking)
 
     def _unsayable(self, post: Post) -> str | None:
         """Why the server must refuse ``post``, or end the connection for it; None where it need not."""
@@ -685,7 +749,6 @@ class Client:
         known = self._rooms.get(page.room)
         if known is not None:
             known.oldest = page.events[0].seq if page.events and page.more else 1
-        self._ask_owed()
 
     def _welcomed(self, told: Welcome) -> None:
         if told.session != self._session:
@@ -702,22 +765,20 @@ class Client:
         self._retry_at = None
         self._hold_until = self._now
         self._out.append(Changed("online", name=told.name))
+        self._again_at = self._now
+        self._one_by_one = False
         # What was asked for while there was no connection, or got lost with it, is made up for here.
         entered = {room for room in told.rooms if not room.startswith("@")}
-        for room in entered:
-            if room not in self._wanted:
-                self._request(Ask("leave", room))
-        for wanted, room in self._wanted.items():
-            if wanted not in entered:
-                self._request(Ask("join", room))
+        asks = [Ask("leave", room) for room in told.rooms if room in entered and room not in self._wanted]
+        asks += [Ask("join", room) for wanted, room in self._wanted.items() if wanted not in entered]
         for room in [room for room in self._rooms if not room.startswith("@") and room != ANNOUNCEMENTS]:
             if room not in entered and room not in self._wanted:
                 del self._rooms[room]
         if self._renaming is not None and self._renaming != told.name:
-            self._request(Ask("rename", self._renaming))
+            asks.append(Ask("rename", self._renaming))
         else:
             self._renaming = None
-        self._ask_owed()
+        self._owed[:0] = asks
 
     def _renumber(self) -> None:
         """Another session than before: ids of the old one mean nothing to the server any more.
@@ -803,11 +864,21 @@ class Client:
                 self._answered(waiting, "failed", error.text)
             return
         asked = self._asked.pop(error.id[1], None) if error.id is not None else None
-        if asked is not None and error.retry_after is None:
+        if asked is not None and error.retry_after is not None:
+            self._too_soon(asked, _within(error.retry_after, 0.05, LONGEST_WAIT))
+            return
+        if asked is not None:
             self._given_up(asked)
         self._out.append(Trouble(error, asked))
-        if asked is not None and asked.what == "history":
-            self._ask_owed()
+
+    def _too_soon(self, asked: Ask, wait: float) -> None:
+        """``asked`` may be asked for in ``wait`` seconds."""
+        self._again.append(asked)
+        self._one_by_one = True
+        until = self._now + wait
+        if wait >= NOTED_WAIT and until > self._again_at + 1.0:
+            self._out.append(Slowed(asked, until))
+        self._again_at = max(self._again_at, until)
 
     def _answered(self, waiting: _Waiting, state: Literal["stored", "failed"], why: str = "") -> None:
         self._under_way = None

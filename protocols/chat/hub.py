@@ -113,8 +113,8 @@ PATIENCE: Final = 50
 class Opened:
     """``connection`` has been made; ``private``: nobody on the way reads it (TLS, or a unix socket).
 
-    ``origin`` is where it comes from: its address, without the port; new sessions of one origin are counted together. Those
-    of the origin "" are not counted.
+    ``origin`` is where it comes from: its address, without the port. New sessions of one origin are counted together, and so
+    are the private rooms that they begin with somebody. Those of the origin "" are not counted.
     """
 
     connection: Hashable
@@ -218,6 +218,9 @@ class Options:
     that one address begins, at once and a second (``newcomers=0``: any number); who comes back by a token is not counted.
 
     ``max_rooms`` is of open rooms that somebody is in, besides the ``lobby``; ``max_members`` of people in one of them.
+
+    ``max_private_each`` is of private rooms. Of somebody's, one origin may begin as many as are left for all others: so the
+    first address that floods them has half, the next one a quarter, and so on. None is taken away from whoever wrote in it.
     """
 
     max_text: int = 8 << 10
@@ -312,7 +315,7 @@ class _Session:
     moves: _Bucket
     tokens: tuple[str, ...] = ()
     rooms: set[str] = field(default_factory=set[str])  # those with joined and left, not private ones
-    private: set[str] = field(default_factory=set[str])
+    private: dict[str, str] = field(default_factory=dict[str, str])  # and the origin of the other one, who began it
     connection: _Connection | None = None
     named: bool = True  # whether the name is still theirs: it is free again behind the time of grace
     lost: float = 0.0
@@ -498,7 +501,7 @@ class Hub:
             session.named = record.named
             if session.named:
                 self._names[key(record.name)] = session
-            session.private = set(record.private)
+            session.private = dict.fromkeys(record.private, "")
             for name in (*record.rooms, *record.private):
                 self._room(name).members[record.id] = session
             session.lost = self._now
@@ -638,7 +641,7 @@ class Hub:
                 if self._now - connection.since >= options.hello_timeout and connection.hello is None:
                     self._close(connection, "timeout", f"no hello in {options.hello_timeout:g} s", 5.0)
             elif connection.blocked is not None and self._now - connection.blocked >= options.slow_reader_timeout:
-                text = f"you have read nothing for {options.slow_reader_timeout:g} s"
+                text = f"too much has waited for you for {options.slow_reader_timeout:g} s"
                 self._close(connection, "slow", text, 1.0)
             elif connection.pinged is not None:
                 # Not by how long it was silent: a hub that stood still itself has heard nobody.
@@ -952,7 +955,7 @@ class Hub:
         """``session`` is in the private room ``name`` no more."""
         room = self._rooms[name]
         del room.members[session.id]
-        session.private.discard(name)
+        del session.private[name]
         self._left.add(name)
         self._changed[session.id] = session
         connection = session.connection
@@ -1175,18 +1178,17 @@ class Hub:
         name = _private_room(session.id, other.id)
         if name in session.private and name in other.private:
             return self._rooms[name]
-        for one in (session, other):
-            if name not in one.private:
+        for one, origin in ((session, ""), (other, connection.origin)):
+            if name not in one.private and self._is_full(one, origin):
                 self._spare(one)
-        most = self._options.max_private_each
-        if any(name not in one.private and len(one.private) >= most for one in (session, other)):
-            text = "one of you talks to too many people already"
-            self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
-            return None
+                if self._is_full(one, origin):
+                    text = "one of you talks to too many people already, or to too many at one address"
+                    self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
+                    return None
         room = self._room(name)
         for one in (session, other):
             room.members[one.id] = one
-            one.private.add(name)
+            one.private.setdefault(name, connection.origin if one is other else "")
             self._changed[one.id] = one
         for one in (session, other):
             if one.connection is not None and one.connection.name not in room.live:
@@ -1196,9 +1198,14 @@ class Hub:
                     self._follow(one.connection, room, room.head)
         return room
 
+    def _is_full(self, session: _Session, origin: str) -> bool:
+        """Whether ``session`` is in as many private rooms as may be, or those at ``origin`` have begun their share of them."""
+        left = self._options.max_private_each - len(session.private)
+        return left <= 0 or (origin != "" and sum(each == origin for each in session.private.values()) >= left)
+
     def _spare(self, session: _Session) -> None:
-        """Make ``session``, if it is in as many private rooms as may be, leave one that it has read and the other has left."""
-        if len(session.private) < self._options.max_private_each or session.connection is None:
+        """Make ``session``, if it is there, leave one private room that it has read and the other has left."""
+        if session.connection is None:
             return
         for name in sorted(session.private):
             room = self._rooms[name]

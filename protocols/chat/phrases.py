@@ -17,7 +17,7 @@ from protocols.chat import client as person
 from protocols.chat.messages import ANNOUNCEMENTS, Close, Event, Lag, Members, Page, RoomList
 from protocols.chat.safety import clean, clean_line, key
 
-__all__ = ["HELP", "ORDERS", "Order", "event_parts", "moment_of", "phrase", "phrase_event", "read_line"]
+__all__ = ["HELP", "ORDERS", "Order", "event_parts", "moment_of", "phrase", "phrase_event", "phrase_wait", "read_line"]
 
 ORDERS: Final = ("/help", "/join", "/leave", "/msg", "/me", "/names", "/nick", "/history", "/rooms", "/quit")
 
@@ -120,6 +120,14 @@ def _history(rest: str, room: str | None) -> Order:
     return Order(inputs=(person.Ask("history", where, limit=limit, further=first == "more"),))
 
 
+def phrase_wait(slowed: person.Slowed, now: float) -> str:
+    """That the server takes something later only, in words; safe to be shown."""
+    ask = slowed.ask
+    words = {"join": "/join", "leave": "/leave", "rename": "/nick", "who": "/names"}
+    what = " ".join(filter(None, (words.get(ask.what, f"/{ask.what}"), clean_line(ask.argument))))
+    return f"The server is asked too much; {what} follows in {max(1, round(slowed.until - now))} s"
+
+
 def moment_of(event: Event) -> dt.datetime:
     """When ``event`` happened, by the clock on the wall here; what no calendar has is its nearest end."""
     try:
@@ -142,7 +150,7 @@ def event_parts(event: Event, client: person.Client, room: str | None) -> tuple[
         others = [name for name in client.members(event.room) if name != client.name]
         other = clean_line(others[0]) if others else "?"
         said = f"* {sender} {text}" if event.kind == "act" else text
-        return ("[you to ", other, f"] {said}") if event.sender == client.name else ("[", sender, f" to you] {said}")
+        return ("[you to ", other, f"] {said}") if client.wrote(event) else ("[", sender, f" to you] {said}")
     where = "" if event.room == room else f"[{clean_line(event.room)}] "
     if event.kind == "say":
         return where, sender, f": {text}"

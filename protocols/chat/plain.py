@@ -16,12 +16,13 @@ import io
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
 from protocols.chat import client as person
 from protocols.chat.conversation import Conversation
-from protocols.chat.phrases import HELP, phrase, read_line
+from protocols.chat.phrases import HELP, phrase, phrase_wait, read_line
 from protocols.chat.safety import clean_line
 
 __all__ = ["run_plain", "status_of"]
@@ -148,6 +149,8 @@ class _Plain:
             self._fewer.set()
             if output.state == "failed":
                 self._fail(f"not said: {output.text}: {output.why}")
+        elif isinstance(output, person.Slowed):
+            self._complain(phrase_wait(output, time.monotonic()))
         elif isinstance(output, person.Trouble):
             self._fail(output.error.text)
             if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:

@@ -28,7 +28,7 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from protocols.chat import client as person
 from protocols.chat.conversation import LEAVE_TIMEOUT, Conversation
 from protocols.chat.messages import Close, Event
-from protocols.chat.phrases import ORDERS, event_parts, moment_of, phrase, read_line
+from protocols.chat.phrases import ORDERS, event_parts, moment_of, phrase, phrase_wait, read_line
 from protocols.chat.plain import GOODBYE, status_of
 from protocols.chat.safety import clean_line, key
 
@@ -247,6 +247,8 @@ class _Screen:
                 self._waiting.pop(output.number, None)
             if output.state == "failed":
                 self._tell_failed(output.text, output.why)
+        elif isinstance(output, person.Slowed):
+            self._print((_QUIET, phrase_wait(output, time.monotonic())))
         elif isinstance(output, person.Trouble):
             self._print((_BAD, clean_line(output.error.text)))
             if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:

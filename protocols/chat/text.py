@@ -19,8 +19,8 @@ from framing import Lines, Raw, Wire
 from framing.drivers.service import Peer
 from protocols.chat import client as person
 from protocols.chat.host import Host, origin_of
-from protocols.chat.messages import Event, FromServer, Welcome, to_map
-from protocols.chat.phrases import phrase, read_line
+from protocols.chat.messages import Event, FromServer, to_map
+from protocols.chat.phrases import phrase, phrase_wait, read_line
 from protocols.chat.safety import clean_line, key
 
 __all__ = ["MAX_LINE", "TEXT_WIRE", "TextService"]
@@ -58,7 +58,6 @@ class _TextLine:
         self._left = False
         self._entered = False
         self._since = time.monotonic()
-        self._session = ""
         # The server's thread brings what is typed, the hub's what is told.
         self._lock = threading.RLock()
 
@@ -122,8 +121,6 @@ class _TextLine:
         if told is None:
             told = encoded["map"] = to_map(message)
         with self._lock:
-            if isinstance(message, Welcome):
-                self._session = message.session
             self._handle(person.Received(told))
 
     def tick(self, now: float) -> None:
@@ -168,6 +165,8 @@ class _TextLine:
         elif isinstance(output, person.Posted):
             if output.state == "failed":
                 self.show(f"(not said: {clean_line(output.why)})")
+        elif isinstance(output, person.Slowed):
+            self.show(f"({phrase_wait(output, time.monotonic())})")
         elif isinstance(output, person.Trouble):
             if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:
                 self._room = self._before
@@ -186,8 +185,8 @@ class _TextLine:
             isinstance(told, Event)
             and told.kind == "say"
             and told.room == (key(self._room) if self._room is not None else None)
-            and told.id is not None
-            and told.id[0] == self._session
+            and self._client is not None
+            and self._client.wrote(told)
         )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from framing.drivers import blocking
 from protocols.chat.wires import DEFAULT_WIRE
 
-__all__ = ["LIMITS", "Puppet", "joined", "puppet", "welcome"]
+__all__ = ["LIMITS", "Puppet", "joined", "puppet", "unhurried", "welcome"]
 
 LIMITS = {"text": 8192, "lines": 100, "burst": 5, "rate": 2.0, "frame": 1 << 16}
 
@@ -35,6 +35,17 @@ def joined(id_: Any, room: str = "lobby", *, names: list[str] | None = None) -> 
         {"type": "ok", "id": id_, "room": room, "seq": 0},
         {"type": "members", "room": room, "names": names or ["ann"], "at": 0},
     ]
+
+
+def unhurried(message: dict[str, Any]) -> list[dict[str, Any]]:
+    """Answers of a server that lets whoever comes into each room, and to another name in a minute at the earliest."""
+    if message["type"] == "hello":
+        return [welcome()]
+    if message["type"] == "join":
+        return joined(message["id"], message["room"])
+    if message["type"] == "rename":
+        return [{"type": "error", "code": "rate", "text": "slower", "id": message["id"], "retry_after": 60.0}]
+    return []
 
 
 class Puppet:

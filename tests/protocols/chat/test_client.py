@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -174,8 +175,10 @@ def test_what_was_asked_for_without_a_connection_is_asked_for_with_one() -> None
     desk.give(person.Wake(), after=1)
     desk.enter(resumed=True, rooms=["lobby"])
     asked = {message["type"] for message in desk.sent[before:]}
-    assert asked == {"hello", "join", "leave", "rename", "who", "rooms"}
+    assert asked == {"hello", "join", "leave", "rename", "rooms"}
     assert (desk.last("join")["room"], desk.last("rename")["name"]) == ("attic", "anna")
+    desk.tell(ok(desk.last("join")["id"], room="attic", seq=0))
+    assert desk.last("who")["room"] == "attic"  # now one is in it
 
 
 def test_what_was_lost_with_a_connection_is_asked_for_again() -> None:
@@ -257,6 +260,167 @@ def test_a_hello_that_cannot_be_sent_ends_it_and_says_why_in_words(options: dict
     assert [trouble.error.text for trouble in desk.of(person.Trouble)] == [why]
 
 
+# ------------------------------------------------------------- what comes too soon for the server
+
+
+def too_soon(desk: Desk, message: dict[str, Any], wait: float) -> None:
+    desk.tell({"type": "error", "code": "rate", "text": "slower", "id": message["id"], "retry_after": wait})
+
+
+def iter_sent(desk: Desk, first: int) -> Iterator[dict[str, Any]]:
+    """What was sent, and what is sent meanwhile."""
+    while first < len(desk.sent):
+        yield desk.sent[first]
+        first += 1
+
+
+def count(desk: Desk, kind: str) -> int:
+    return sum(message["type"] == kind for message in desk.sent)
+
+
+@pytest.mark.parametrize(("what", "argument"), [("join", "r"), ("leave", "r"), ("rename", "anna"), ("who", "r")])
+def test_what_was_asked_too_soon_is_asked_again_when_the_server_has_said(what: Any, argument: str) -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask(what, argument))
+    too_soon(desk, desk.last(what), 1.5)
+    assert desk.client.wake_at == desk.now + 1.5
+    desk.give(person.Wake(), after=1.4)
+    assert count(desk, what) == 1
+    desk.give(person.Wake(), after=0.2)
+    assert count(desk, what) == 2
+    desk.tell(ok(desk.last(what)["id"], room="r", seq=0))
+    desk.give(person.Wake(), after=5)
+    assert (count(desk, what), desk.client.asking, desk.of(person.Trouble)) == (2, 0, [])
+
+
+def test_behind_a_refusal_they_are_asked_one_by_one_in_their_order_and_not_before_the_time() -> None:
+    rooms = [f"r{number}" for number in range(40)]
+    desk = Desk(*rooms)
+    desk.enter()
+    assert [message["room"] for message in desk.sent[1:]] == rooms[: person.MOST_OWED]
+    entered: list[str] = []
+    for message in iter_sent(desk, 1):  # four are taken, and those behind them came too soon
+        if len(entered) < 4:
+            entered.append(message["room"])
+            desk.tell(ok(message["id"], room=message["room"], seq=0))
+        else:
+            too_soon(desk, message, 0.5)
+    under_way = [message["room"] for message in desk.sent[1:]]
+    assert under_way == rooms[: person.MOST_OWED + 4]
+    asks = 0
+    while len(entered) < len(rooms):
+        asks += 1
+        assert asks < 200
+        before, wake = len(desk.sent), desk.client.wake_at
+        assert wake is not None
+        assert wake > desk.now, "it would spin"
+        desk.give(person.Wake(), after=wake - desk.now)
+        (message,) = desk.sent[before:]
+        if asks % 3:
+            too_soon(desk, message, 0.5)
+        else:
+            entered.append(message["room"])
+            desk.tell(ok(message["id"], room=message["room"], seq=0))
+            for following in iter_sent(desk, before + 1):
+                too_soon(desk, following, 0.5)
+    assert entered == rooms
+    assert desk.client.asking == 0
+    desk.give(person.Ask("rooms"))
+    desk.give(person.Ask("rooms"))
+    assert count(desk, "rooms") == 2, "those were the refusals of then"
+
+
+def test_what_concerns_a_room_waits_until_it_is_known_whether_one_is_in_it() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask("join", "Attic"))
+    for ask in (person.Ask("who", "attic"), person.Ask("leave", "attic"), person.Ask("join", "attic")):
+        desk.give(ask)
+    desk.give(person.Say("hello", room="attic"))
+    desk.give(person.Ask("who", "elsewhere"))
+    assert [message["type"] for message in desk.sent[1:]] == ["join", "who"]
+    too_soon(desk, desk.last("join"), 1.0)
+    desk.give(person.Wake(), after=1)
+    wake = desk.client.wake_at
+    assert wake is not None
+    assert wake > desk.now, "there is nothing to do but to wait for an answer"
+    expected = ["join", "who", "leave", "join"]
+    desk.tell(ok(next(message["id"] for message in desk.sent if message["type"] == "who")))
+    for place, kind in enumerate(expected, 3):
+        assert desk.sent[place]["type"] == kind, desk.sent[place:]
+        desk.tell(ok(desk.sent[place]["id"], room="attic", seq=0))
+    assert desk.sent[7]["text"] == "hello"
+
+
+def test_of_two_names_the_later_one_stays_though_the_first_came_too_soon() -> None:
+    desk = Desk()
+    desk.enter()
+    for name in ("anna", "annette"):
+        desk.give(person.Ask("rename", name))
+    too_soon(desk, desk.last("rename"), 1.0)
+    desk.give(person.Wake(), after=1.0)
+    for name in ("anna", "annette"):
+        assert desk.last("rename")["name"] == name
+        desk.tell(ok(desk.last("rename")["id"]))
+    assert (desk.client.name, count(desk, "rename")) == ("annette", 3)
+
+
+def test_rooms_that_were_asked_for_too_soon_are_asked_for_over_the_next_connection() -> None:
+    desk = Desk("a", "b", "c")
+    desk.enter()
+    desk.give(person.Ask("who", "d"))
+    for message in desk.sent[1:]:
+        too_soon(desk, message, 600.0)
+    desk.give(person.Ask("rooms"))
+    desk.give(person.Ask("leave", "b"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=1)
+    before = len(desk.sent)
+    desk.enter(resumed=True)
+    assert [(each["type"], each.get("room")) for each in desk.sent[before + 1 :]] == [
+        ("join", "a"),
+        ("join", "c"),
+        ("who", "d"),
+        ("rooms", None),
+    ]
+
+
+def test_a_long_wait_is_told_of_once() -> None:
+    desk = Desk("a", "b", "c")
+    desk.enter()
+    for message in desk.sent[1:]:
+        too_soon(desk, message, 30.0)
+    assert desk.of(person.Slowed) == [person.Slowed(person.Ask("join", "a"), desk.now + 30.0)]
+    desk.give(person.Wake(), after=30)
+    too_soon(desk, desk.last("join"), 0.5)
+    assert len(desk.of(person.Slowed)) == 1
+
+
+def test_who_leaves_waits_a_little_for_what_came_too_soon() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.give(person.Ask("who", "r"))
+    too_soon(desk, desk.last("who"), 0.5)
+    desk.give(person.Leaving())
+    assert not desk.client.ended
+    desk.give(person.Wake(), after=0.5)
+    assert count(desk, "who") == 2
+    desk.tell(ok(desk.last("who")["id"]))
+    assert (desk.state.end, count(desk, "bye")) == ("left", 1)
+
+
+def test_requests_that_wait_are_bounded_whatever_the_server_does_not_answer() -> None:
+    desk = Desk()
+    desk.enter()
+    for number in range(2 * person.MOST_ROOMS):
+        desk.give(person.Ask("join", f"r{number}"))
+        desk.give(person.Ask("leave", f"r{number}"))
+    assert desk.client.asking <= person.MOST_OWED + person.MOST_ROOMS
+    assert desk.of(person.Trouble)
+    assert len(desk.sent) <= 1 + person.MOST_OWED
+
+
 # ------------------------------------------------------------------------ history
 
 
@@ -311,8 +475,21 @@ def test_history_behind_one_that_is_refused_is_asked_for_all_the_same() -> None:
     desk.enter()
     desk.give(person.Ask("history", "r", limit=5))
     desk.give(person.Ask("history", "r", further=True))
-    desk.tell({"type": "error", "code": "rate", "text": "slower", "id": desk.last("history")["id"], "retry_after": 1.0})
-    assert len(asked(desk)) == 2
+    desk.tell({"type": "error", "code": "not-in-room", "text": "no", "id": desk.last("history")["id"]})
+    assert asked(desk) == [("r", None, 5), ("r", None, 50)]
+
+
+def test_history_that_was_asked_for_too_soon_keeps_its_order() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.tell({"type": "reset", "room": "r", "seq": 40})
+    desk.give(person.Ask("history", "r", limit=5))
+    desk.give(person.Ask("history", "r", further=True))
+    too_soon(desk, desk.last("history"), 1.0)
+    desk.give(person.Wake(), after=1.0)
+    assert asked(desk) == [("r", None, 5)] * 2
+    page(desk, 36, 40, more=True)
+    assert asked(desk)[2:] == [("r", 36, 5)]
 
 
 def test_history_of_a_private_conversation_is_that_with_the_one_who_is_named() -> None:

@@ -19,7 +19,7 @@ from protocols.chat.conversation import MOST_OUTPUTS, Conversation
 from protocols.chat.host import Host
 from protocols.chat.hub import Hub, Options
 from protocols.chat.log import MemoryLog
-from protocols.chat.messages import Event
+from protocols.chat.messages import Event, Members
 from protocols.chat.wires import DEFAULT_WIRE
 from tests.protocols.chat.puppets import joined, puppet, welcome
 from tests.protocols.chat.serving import Serving
@@ -336,6 +336,30 @@ def test_an_error_of_the_client_is_raised_and_not_kept(run, monkeypatch: pytest.
     monkeypatch.setattr(Client, "handle", broken)
     with pytest.raises(ZeroDivisionError):
         run(talk())
+
+
+def test_whoever_wants_more_rooms_than_may_be_entered_at_once_gets_into_all_of_them(run) -> None:
+    rooms = tuple(f"room{number}" for number in range(70))
+
+    async def enter(address: str) -> list[Any]:
+        async with Conversation(address, Client("ann", rooms)) as chat:
+            chat.join("latest")
+            chat.say("here", room="latest")
+            told, entered = [], 0
+            async for output in chat.outputs():
+                told.append(output)
+                entered += isinstance(output, person.Told) and isinstance(output.message, Members)
+                if entered == len(rooms) + 1 and isinstance(output, person.Posted):
+                    break
+            assert set(chat.client.rooms) == {*rooms, "latest", "server"}
+        return told
+
+    # More would be refused in a row, were all of them asked for at once, than any connection outlives.
+    with hosting(max_rooms_each=100, move_burst=4, move_rate=50.0, request_burst=10, request_rate=200.0) as address:
+        told = run(enter(address))
+    assert not [output for output in told if isinstance(output, (person.Trouble, person.Slowed))]
+    assert [output.state for output in told if isinstance(output, person.Changed)] == ["connecting", "online"]
+    assert [output.state for output in told if isinstance(output, person.Posted)] == ["pending", "stored"]
 
 
 def test_a_server_that_does_not_let_it_in_ends_it(run) -> None:

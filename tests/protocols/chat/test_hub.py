@@ -575,6 +575,56 @@ def test_strangers_who_come_and_go_do_not_end_somebodys_private_messages() -> No
     assert len(table.of("victim", "event")) >= 12  # all of them have come
 
 
+def come(table: Table, name: str, origin: str) -> str:
+    """``name`` comes from ``origin``; the session."""
+    table.give(server.Opened(name, origin=origin))
+    (welcome,) = table.send(name, {"type": "hello", "version": 1, "name": name})[:1]
+    return str(welcome["session"])
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_who_floods_somebody_with_private_rooms_from_one_address_leaves_room_for_others(away: bool) -> None:
+    table = Table(Options(max_private_each=8, newcomers=0, grace=1000.0, heartbeat=1000.0))
+    come(table, "victim", "10.0.0.1")
+    friend = come(table, "friend", "10.0.0.1")
+    first = whisper(table, "friend", friend, 1, "victim")["room"]
+    if away:
+        table.give(server.Closed("victim"))
+    begun = []
+    for number in range(20):
+        name = f"e{number}"
+        begun.append(whisper(table, name, come(table, name, "10.9.9.9"), 1, "victim")["type"])
+    assert begun == ["ok"] * 4 + ["error"] * 16
+    # Others come in, from another address, from that of the victim, and from none; what was begun goes on.
+    for name, origin in (("ben", "10.0.0.2"), ("cat", "10.0.0.1"), ("dan", "")):
+        assert whisper(table, name, come(table, name, origin), 1, "victim")["type"] == "ok", name
+    assert whisper(table, "friend", friend, 2, "victim")["type"] == "ok"
+    resume = {"token": table.of("victim", "welcome")[0]["token"]}
+    table.give(server.Opened("again", origin="10.0.0.1"))
+    table.send("again", {"type": "hello", "version": 1, "resume": resume})
+    told = [event["text"] for event in table.of("again", "event") if event["room"] == first]
+    assert told == ["psst 1", "psst 2"], "nothing was pushed out"
+
+
+def test_whom_one_has_written_to_first_does_not_count_for_their_address() -> None:
+    table = Table(Options(max_private_each=8, burst=100, newcomers=0))
+    ann = come(table, "ann", "10.0.0.1")
+    for number in range(6):
+        come(table, f"p{number}", "10.0.0.1")
+        assert whisper(table, "ann", ann, 1 + number, f"p{number}")["type"] == "ok"
+    ben = come(table, "ben", "10.0.0.1")
+    assert whisper(table, "ben", ben, 1, "ann")["type"] == "ok"
+
+
+def test_rooms_that_an_address_has_begun_and_left_are_spared_before_it_is_refused() -> None:
+    table = Table(Options(max_private_each=4, newcomers=0))
+    come(table, "victim", "10.0.0.1")
+    for number in range(10):
+        name = f"e{number}"
+        assert whisper(table, name, come(table, name, "10.9.9.9"), 1, "victim")["type"] == "ok"
+        table.send(name, {"type": "bye"})
+
+
 def test_what_was_said_before_a_good_bye_comes_to_whoever_was_away_and_then_the_room_is_over() -> None:
     table = Table()
     table.enter("ann")

@@ -19,8 +19,8 @@ import pytest
 from protocols.chat.client import Ask
 from protocols.chat.phrases import read_line
 from protocols.chat.plain import LONGEST_LINE, MOST_LINES, MOST_PENDING, lines_of
-from tests.protocols.chat.puppets import joined, puppet, welcome
-from tests.protocols.chat.serving import Serving
+from tests.protocols.chat.puppets import joined, puppet, unhurried, welcome
+from tests.protocols.chat.serving import DRIVERS, Serving
 from tests.protocols.echo.processes import started
 
 JOIN = [sys.executable, "-m", "protocols.chat", "join"]
@@ -225,14 +225,14 @@ def test_history_goes_back_page_by_page_here_elsewhere_and_in_private() -> None:
             ann.say("one", "/msg ben two", "/msg ben three")
             ann.wait("[you to ben] three")
 
-            def history(*orders: str) -> list[str]:
+            def history(*orders: str, name: str = "ann") -> list[str]:
                 before, end = len(ann.lines), time.monotonic() + WAIT
                 ann.say(*orders)
                 while ann.lines[before:].count("---") < len(orders):
                     assert time.monotonic() < end, ann.lines
                     time.sleep(0.01)
                 ann.say(f"/me is at {before}")
-                ann.wait(f"* ann is at {before}")
+                ann.wait(f"* {name} is at {before}")
                 return [re.sub(r"^\d\d:\d\d ", "", line) for line in ann.lines[before:-1]]
 
             server_room = history("/history 2 server", "/history more server")
@@ -246,6 +246,12 @@ def test_history_goes_back_page_by_page_here_elsewhere_and_in_private() -> None:
                 "--- earlier", "[you to ben] two", "---",
             ]  # fmt: skip # as above
             assert history("/history 1")[-1] == "What was before that: /history more"
+            ann.say("/nick anna")
+            ben.wait("* ann is now called anna")
+            ben.say("/msg anna four")
+            ann.wait("[ben to you] four")
+            renamed = history("/history 3 @ben", name="anna")
+            assert renamed[1:-2] == ["[you to ben] three", "* ann is now called anna", "[ben to you] four"]
         server.stdin.close()
 
 
@@ -292,6 +298,18 @@ def test_what_is_not_said_or_done_is_told_and_the_status_is_1(serving: Serving, 
     assert (status, complaint in complaints) == (1, True), complaints
 
 
+def test_what_the_server_takes_later_only_is_told_and_is_no_failure() -> None:
+    with puppet(unhurried) as (service, address), talking(address, "ann") as ann:
+        ann.wait("In lobby: ann")
+        ann.say("/nick anna", "/quit")
+        assert ann.process.wait(WAIT) == 0
+        assert ann.process.stderr is not None
+        complaints = ann.process.stderr.read()
+    told = r"framing-chat: The server is asked too much; /nick anna follows in (\d\d) s\n"
+    assert re.fullmatch(told, complaints), complaints
+    assert [message["type"] for message in service.heard] == ["hello", "join", "rename", "bye"]
+
+
 def test_a_server_that_would_not_have_us_makes_it_3(serving: Serving) -> None:
     with talking(serving.address, "holder") as holder:
         holder.wait("In lobby: holder")
@@ -300,9 +318,10 @@ def test_a_server_that_would_not_have_us_makes_it_3(serving: Serving) -> None:
     assert "this name is taken; Holder2 is free" in complaints
 
 
-def test_a_server_that_ends_for_good_makes_it_3(tmp_path: Path) -> None:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_server_that_ends_for_good_makes_it_3(driver: str) -> None:
     command = [sys.executable, "-m", "protocols.chat", "serve", "--listen", "tcp://127.0.0.1:0", "--db", ":memory:"]
-    with started(*command, stdin=subprocess.PIPE) as server:
+    with started(*command, "--driver", driver, stdin=subprocess.PIPE) as server:
         assert server.stdin is not None
         assert server.stdout is not None
         address = server.stdout.readline().split()[2].rstrip(",")
@@ -325,8 +344,9 @@ def test_nobody_there_makes_it_4(serving: Serving) -> None:
     assert "nobody listens there" in complaints
 
 
-def test_a_connection_that_is_lost_is_made_anew(tmp_path: Path) -> None:
-    with Serving(tmp_path / "chat.db") as serving, talking(serving.address, "ann") as ann:
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_a_connection_that_is_lost_is_made_anew(tmp_path: Path, driver: str) -> None:
+    with Serving(tmp_path / "chat.db", driver=driver) as serving, talking(serving.address, "ann") as ann:
         ann.wait("In lobby: ann")
         serving.kill()
         ann.say("said meanwhile")

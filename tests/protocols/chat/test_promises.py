@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -15,6 +16,7 @@ from tests.protocols.chat.world import Person, World
 
 PEOPLE = 4
 who = st.integers(0, PEOPLE - 1)
+room = st.sampled_from(["lobby", "Attic", "cellar"])
 
 
 class Chat(RuleBasedStateMachine):
@@ -91,9 +93,10 @@ class Chat(RuleBasedStateMachine):
         self.person(number).renamed = True
         self.world.tell(self.person(number), person.Ask("rename", name))
 
-    @rule(number=who, what=st.sampled_from(["join", "leave"]), room=st.sampled_from(["lobby", "Attic"]))
-    def move(self, number: int, what: str, room: str) -> None:
-        self.world.tell(self.person(number), person.Ask(what, room))
+    @rule(number=who, moves=st.lists(st.tuples(st.sampled_from(["join", "leave"]), room), min_size=1, max_size=4))
+    def move(self, number: int, moves: list[tuple[Any, str]]) -> None:
+        for what, where in moves:  # more than may be made at once
+            self.world.tell(self.person(number), person.Ask(what, where))
 
     @rule()
     def announce(self) -> None:
@@ -156,7 +159,9 @@ def live(chance: random.Random, *, steps: int) -> World:
         elif roll < 0.98:
             world.drain(each)
         elif roll < 0.99:
-            world.tell(each, person.Ask(chance.choice(["join", "leave"]), chance.choice(["attic", "lobby"])))
+            for _ in range(chance.randrange(1, 5)):  # more than may be made at once
+                what = chance.choice(["join", "leave"])
+                world.tell(each, person.Ask(what, chance.choice(["attic", "cellar", "loft", "lobby"])))
         else:
             for link in list(world.open.values()):
                 if world.owner(link) is None:

@@ -27,9 +27,9 @@ import termios
 from protocols.chat.terminal import colour_of
 from protocols.chat.wires import DEFAULT_WIRE
 from tests.protocols.chat.puppets import joined as answered
-from tests.protocols.chat.puppets import puppet, welcome
+from tests.protocols.chat.puppets import puppet, unhurried, welcome
 from tests.protocols.chat.screens import ENTER, JOIN, Screen, pasted
-from tests.protocols.chat.serving import Serving
+from tests.protocols.chat.serving import DRIVERS, Serving
 
 TAB = "\t"
 UP, DOWN, LEFT, HOME = "\x1b[A", "\x1b[B", "\x1b[D", "\x01"
@@ -229,7 +229,7 @@ def test_every_order_does_what_help_says(serving: Serving) -> None:
         ann.type("/history 1 @ben" + ENTER)
         ann.type("/history more @ben" + ENTER)
         ann.wait("What was before that: /history more @ben")
-        ann.wait(lambda: ann.count("] between us") == 2, "it, once more")
+        ann.wait(lambda: ann.count("[you to ben] between us") == 2, "it, once more, though she had another name")
         ann.type("/join other" + ENTER)
         ann.wait("In other: anna")
         ann.wait(lambda: prompt(ann) == "other>")
@@ -248,6 +248,15 @@ def test_every_order_does_what_help_says(serving: Serving) -> None:
         ann.type("/quit for today" + ENTER)
         assert ann.end() == 0
         ben.wait("* anna left (for today)")
+
+
+def test_what_the_server_takes_later_only_is_told() -> None:
+    with puppet(unhurried) as (_, address), Screen(*JOIN, address) as ann:
+        ann.wait("1 in lobby")
+        ann.type("/nick anna" + ENTER)
+        ann.wait("The server is asked too much; /nick anna follows in ")
+        ann.type(CTRL_C)
+        assert ann.end() == 130
 
 
 def test_a_room_that_is_refused_leaves_one_where_one_was(serving: Serving) -> None:
@@ -327,6 +336,28 @@ def test_it_counts_down_to_the_next_attempt_and_comes_back_by_itself(tmp_path: P
         ben.wait("ann: said meanwhile")
         ann.wait(lambda: "…" not in ann.text and "2 in back" in ann.text)
         assert ann.count("said meanwhile") == ben.count("said meanwhile") == 1
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_one_joins_talks_comes_back_and_goes_whatever_the_servers_driver(tmp_path: Path, driver: str) -> None:
+    with (
+        Serving(tmp_path / "chat.db", driver=driver) as serving,
+        joined(serving, "ann", "ben", room="any") as (ann, ben),
+    ):
+        ann.type("before" + ENTER)
+        ben.wait("ann: before")
+        serving.kill()
+        serving.start()
+        ann.wait("The connection is back. You are ann.")
+        ann.type("after" + ENTER)
+        for screen in (ann, ben):
+            screen.wait("ann: after")
+            assert (screen.count("ann: before"), screen.count("ann: after")) == (1, 1)
+        ben.type("/quit" + ENTER)
+        assert ben.end() == 0
+        ann.wait("* ben left (bye)")
+        assert serving.stop() == 0
+        ann.wait("No connection: the server ends")
 
 
 def test_a_long_outage_is_told_once_when_it_begins_and_once_when_it_ends() -> None:

@@ -16,8 +16,9 @@ import pytest
 from framing.drivers.address import Address
 from protocols.chat import text as module
 from protocols.chat.hub import Options
-from protocols.chat.messages import Error, Limits, Welcome
+from protocols.chat.messages import Error, from_server
 from tests.protocols.chat.house import DRIVERS, SECONDS, House, house, until
+from tests.protocols.chat.puppets import welcome
 from tests.strangers.peers.programs import found
 
 
@@ -368,18 +369,30 @@ def test_what_a_server_says_of_a_mistake_reaches_no_terminal_uncleaned() -> None
     deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None)
     line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
     line.typed(b"ann")
-    limits = Limits(text=100, lines=10, burst=5, rate=2.0, frame=1000)
-    welcome: dict[str, Any] = {
-        "version": 1,
-        "session": "s",
-        "token": "t" * 20,
-        "name": "ann",
-        "resumed": False,
-        "rooms": [],
-    }
-    line.tell(Welcome(**welcome, limits=limits, heartbeat=20.0), {})
+    let_in = from_server(welcome())
+    assert let_in is not None
+    line.tell(let_in, {})
     line.tell(Error(code="odd", text="\x1b[31mred\x07 \x9b2Jtape"), {})
     assert shown[-1] == b"(red tape)\r\n"
+
+
+def test_rooms_that_are_asked_for_too_fast_are_entered_as_soon_as_they_may_be() -> None:
+    with house(text=True, options=Options(move_burst=2, move_rate=5.0)) as chat, bare(chat) as ann:
+        ann.enters("ann")
+        ann.types(*(f"/join room{number}" for number in range(6)))
+        ann.types("in the last one")
+        for number in range(6):
+            ann.sees(f"In room{number}: ann\r\n")
+        until(lambda: chat.log.head("room5") == 2, "it is said there")
+        assert "(" not in ann.shown.decode().partition("In room0")[2], "there is nothing to complain of"
+
+
+def test_an_order_that_has_to_wait_for_long_is_told_of() -> None:
+    with house(text=True, options=Options(move_burst=2, move_rate=0.01)) as chat, bare(chat) as ann:
+        ann.enters("ann")
+        ann.types("/join attic", "/join cellar")
+        ann.sees("In attic: ann\r\n")
+        ann.sees("(The server is asked too much; /join cellar follows in ")
 
 
 def test_lines_typed_too_fast_are_said_as_soon_as_they_may_be_in_their_order() -> None:

@@ -21,7 +21,18 @@ from protocols.chat import hub as server
 from protocols.chat.log import LogError, MemoryLog
 from protocols.chat.messages import ANNOUNCEMENTS, Event, to_map
 
-OPTIONS = server.Options(burst=3, rate=2.0, grace=30.0, heartbeat=20.0, history=5, slow_reader_timeout=30.0)
+OPTIONS = server.Options(
+    burst=3,
+    rate=2.0,
+    request_burst=4,
+    request_rate=4.0,
+    move_burst=2,
+    move_rate=0.5,
+    grace=30.0,
+    heartbeat=20.0,
+    history=5,
+    slow_reader_timeout=30.0,
+)
 
 
 def carried(message: Any) -> Any:
@@ -52,6 +63,7 @@ class Person:
     seen: dict[str, list[Event]] = field(default_factory=dict)
     stored: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    wanted: set[str] = field(default_factory=lambda: {"lobby"})  # the rooms it has asked for last
     said: int = 0
     renamed: bool = False  # it has asked for another name, which may be taken, or be somebody's who comes later
 
@@ -87,6 +99,10 @@ class World:
                 self.open[output.connection].closing = True
 
     def tell(self, who: Person, given: person.Input) -> None:
+        if isinstance(given, person.Ask) and given.what == "join":
+            who.wanted.add(given.argument.lower())
+        elif isinstance(given, person.Ask) and given.what == "leave":
+            who.wanted.discard(given.argument.lower())
         for output in who.client.handle(given, self.now):
             if isinstance(output, person.Connect):
                 who.connecting = True
@@ -233,7 +249,10 @@ class World:
                     self.to_client(who)
                     moved = True
             if not moved:
-                if all((who.client.online and not who.client.pending) or who.client.ended for who in self.people):
+                if all(
+                    (who.client.online and not who.client.pending and not who.client.asking) or who.client.ended
+                    for who in self.people
+                ):
                     self.tell_hub()
                     if not any(link.to_client for link in self.open.values()):
                         return
@@ -271,6 +290,8 @@ class World:
                 assert who.client.cursor(room) == head, f"{who.client.name} has not seen all of {room}"
                 if room != ANNOUNCEMENTS and not room.startswith("@"):
                     assert who.client.members(room) == self.hub.members(room), f"{who.client.name} in {room}"
+            entered = {room for room in self.hub.rooms if who.client.name in self.hub.members(room)}
+            assert entered == who.wanted, f"{who.client.name} is elsewhere than it wants"
             order = [text for text in (event.text for event in who.seen.get("lobby", [])) if ":" in text]
             for number in range(len(self.people)):
                 mine = [int(text.split(":")[1]) for text in order if text.startswith(f"{number}:")]
