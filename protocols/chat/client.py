@@ -629,7 +629,8 @@ class Client:
         if not room.startswith("@") or room in self._rooms:
             return room if room.startswith("@") else key(room)
         other = key(room[1:])
-        private = [name for name in self._rooms if name.startswith("@")]
+        # The latest first: who has come back as somebody else has a room of their own.
+        private = [name for name in reversed(self._rooms) if name.startswith("@")]
         return next((name for name in private if other in map(key, self._rooms[name].members)), None)
 
     def _send(self, message: FromClient, ask: Ask) -> None:
@@ -713,7 +714,11 @@ class Client:
         room = self._rooms.get(name)
         if room is None:
             if len(self._rooms) >= MOST_ROOMS:
-                raise Refused("malformed", "nobody is in so many rooms")
+                # Private ones end without a word. Should the one that was known first not have, the server tells of it anew.
+                ended = next((known for known in self._rooms if known.startswith("@")), None)
+                if ended is None:
+                    raise Refused("malformed", "nobody is in so many rooms")
+                del self._rooms[ended]
             room = self._rooms[name] = _Room()
         return room
 
@@ -771,9 +776,9 @@ class Client:
         entered = {room for room in told.rooms if not room.startswith("@")}
         asks = [Ask("leave", room) for room in told.rooms if room in entered and room not in self._wanted]
         asks += [Ask("join", room) for wanted, room in self._wanted.items() if wanted not in entered]
-        for room in [room for room in self._rooms if not room.startswith("@") and room != ANNOUNCEMENTS]:
-            if room not in entered and room not in self._wanted:
-                del self._rooms[room]
+        known = {*told.rooms, *self._wanted, ANNOUNCEMENTS}
+        for room in self._rooms.keys() - known:
+            del self._rooms[room]
         if self._renaming is not None and self._renaming != told.name:
             asks.append(Ask("rename", self._renaming))
         else:

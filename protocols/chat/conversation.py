@@ -155,7 +155,8 @@ class Conversation:
         async for output in self.outputs():
             told = output.message if isinstance(output, person.Told) else None
             if isinstance(told, Members):
-                heads.setdefault(told.room, told.at)  # the first one answers the join
+                # The first one answers the join; an earlier head than that is of a log that was begun anew.
+                heads[told.room] = min(told.at, heads.get(told.room, told.at))
             elif isinstance(told, Event) and (history or told.seq > heads.get(told.room, 0)):
                 yield told
 

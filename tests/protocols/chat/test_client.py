@@ -502,6 +502,9 @@ def test_history_of_a_private_conversation_is_that_with_the_one_who_is_named() -
     assert asked(desk) == [("@a+s", None, 50), ("@b+s", None, 50)]
     desk.give(person.Ask("history", "@dave"))
     assert desk.of(person.Trouble)[-1].error.text == "there is no conversation with dave"
+    desk.tell({"type": "members", "room": "@c+s", "names": ["ann", "Ben"], "at": 0})
+    desk.give(person.Ask("history", "@ben"))
+    assert asked(desk)[-1] == ("@c+s", None, 50)  # of whoever has the name now
 
 
 # ------------------------------------------------------------------------- events
@@ -602,6 +605,31 @@ def test_a_server_cannot_make_it_remember_rooms_without_end() -> None:
     desk.tell({"type": "reset", "room": "one more", "seq": 0})
     assert desk.state.state == "waiting"
     assert len(desk.client.rooms) == person.MOST_ROOMS
+
+
+def test_private_rooms_that_ended_without_a_word_make_place_for_others() -> None:
+    desk = Desk("lobby")
+    desk.enter()
+    desk.tell({"type": "reset", "room": "lobby", "seq": 0})
+    for number in range(person.MOST_ROOMS + 5):
+        desk.tell({"type": "reset", "room": f"@{number}", "seq": 0})
+    assert desk.client.online
+    assert len(desk.client.rooms) == person.MOST_ROOMS
+    assert {"lobby", f"@{person.MOST_ROOMS + 4}"} <= set(desk.client.rooms)
+    assert "@0" not in desk.client.rooms
+
+
+def test_private_rooms_that_the_server_has_ended_are_forgotten_with_the_next_connection() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.tell({"type": "reset", "room": "@a", "seq": 3}, {"type": "reset", "room": "@b", "seq": 4})
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=40)
+    desk.enter(resumed=True, rooms=["@b"])
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=40)
+    desk.give(person.Connected())
+    assert desk.last("hello")["resume"]["cursors"] == {"@b": 4}
 
 
 @pytest.mark.parametrize("leaving", [True, False])

@@ -222,6 +222,40 @@ def test_of_what_nobody_asked_for_the_last_is_kept(run) -> None:
     assert MOST_OUTPUTS - 10 <= len(seen) <= MOST_OUTPUTS
 
 
+def test_a_bot_that_hears_no_history_hears_a_log_that_was_begun_anew(run) -> None:
+    connections = itertools.count()
+    event = {"type": "event", "room": "lobby", "time": 0, "sender": "x", "kind": "say"}
+
+    def answer(message: dict[str, Any]) -> list[Any] | None:
+        if message["type"] == "hello":
+            return [welcome(session=f"s{next(connections)}")]
+        if message["type"] != "join":
+            return None
+        if message["id"][0] == "s0":
+            return [
+                {"type": "reset", "room": "lobby", "seq": 7},
+                {"type": "ok", "id": message["id"], "room": "lobby", "seq": 7},
+                {"type": "members", "room": "lobby", "names": ["ann"], "at": 8},
+                {**event, "seq": 8, "text": "history"},
+                {**event, "seq": 9, "text": "heard"},
+                {"type": "close", "code": "stopping", "text": "again", "reconnect": 0.01},
+            ]
+        return [*joined(message["id"]), {**event, "seq": 1, "text": "of the new log"}]
+
+    async def talk(address: str) -> list[str]:
+        async with Conversation(address, Client("ann", ("lobby",), chance=lambda: 0.0)) as chat:
+            heard: list[str] = []
+            async with asyncio.timeout(10):
+                async for told in chat.events(history=False):
+                    heard.append(told.text)
+                    if len(heard) == 2:
+                        break
+            return heard
+
+    with puppet(answer) as (_, address):
+        assert run(talk(address)) == ["heard", "of the new log"]
+
+
 def test_a_server_that_asks_and_asks_but_takes_no_answer_is_not_read_without_end(run) -> None:
     async def talk() -> int:
         stalled = asyncio.Event()
