@@ -93,9 +93,12 @@ def _start(command: Sequence[str], *, pure: bool) -> Running | str:
     process.kill()
     process.wait()
     process.stdout.close()
-    return (
-        said.removeprefix("skipped ") or f"{Path(command[0]).name} ended with {process.returncode} before it was ready"
-    )
+    if said.startswith("skipped "):
+        return said.removeprefix("skipped ")
+    why = f"{' '.join(command)} ended with {process.returncode} before it was ready"
+    if command[-1].startswith("framing"):
+        raise RuntimeError(why)  # it is what all of this is about: nothing may pass over it
+    return why
 
 
 def foreign(name: str, *, may_build: bool) -> list[str] | str:

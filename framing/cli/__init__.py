@@ -1,12 +1,14 @@
 """The commands: `main` is ``framing …``; `run` gives any click command the manners of a Unix program.
 
 The manners: an error is one line on standard error and an exit status (1 for what went wrong, 2 for what was written wrong);
-Ctrl-C ends with 130 and a closed pipe with 141, both without a traceback; a missing extra is named with the command that
-installs it. click and rich are imported when a command runs, never before.
+Ctrl-C ends with 130 and a closed pipe with 141, both without a traceback; output that cannot be written, for its disk is
+full or it was closed, is such an error; a missing extra is named with the command that installs it. click and rich are
+imported when a command runs, never before.
 """
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import sys
@@ -21,6 +23,9 @@ __all__ = ["main", "run"]
 
 FAILED, MISUSED, INTERRUPTED, PIPE_CLOSED = 1, 2, 130, 141
 
+UNWRITTEN = {errno.EBADF, errno.EFBIG, errno.EIO, errno.ENOSPC}
+"""What a standard output says that was closed, or has no place left."""
+
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """``framing …``."""
@@ -29,7 +34,22 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def run(program: str, module: str, command: str, arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the click command named ``command`` out of ``module`` as ``program``, and exit with its status."""
+    _replace_closed_streams()
     sys.exit(_status(program, module, command, arguments))
+
+
+def _replace_closed_streams() -> None:
+    """Give a standard stream that was closed a descriptor that cannot be read, or written; what is complained of is lost.
+
+    Without one the next file that is opened, or the next connection, would have its number, and what is meant for it.
+    """
+    for name, access, mode in (
+        ("stdin", os.O_WRONLY, "r"),
+        ("stdout", os.O_RDONLY, "w"),
+        ("stderr", os.O_WRONLY, "w"),
+    ):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.open(os.devnull, access), mode, closefd=False))  # noqa: SIM115 # it stays open
 
 
 def _status(program: str, module: str, command: str, arguments: Sequence[str] | None) -> int:
@@ -71,14 +91,23 @@ def _outcome(program: str, module: str, command: str, arguments: Sequence[str]) 
     except BrokenPipeError as error:
         if isinstance(error, FramingError):
             return _complain(program, str(error), FAILED)
-        # Whoever read the output has gone. What is still buffered has no reader: it must not fail at exit either.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        _drop_output()
         return PIPE_CLOSED
     except SpecError as error:
         return _complain(program, str(error), MISUSED)
     except FramingError as error:
         return _complain(program, str(error), FAILED)
+    except OSError as error:
+        if error.errno not in UNWRITTEN or error.filename is not None:
+            raise
+        _drop_output()
+        return _complain(program, f"the output cannot be written: {error.strerror}", FAILED)
     return result if isinstance(result, int) else 0
+
+
+def _drop_output() -> None:
+    """Let what is still buffered, which nobody reads or nothing keeps, not fail at exit too."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
 
 
 def _complain(program: str, text: str, status: int) -> int:

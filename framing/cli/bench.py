@@ -1,8 +1,10 @@
 """``framing bench``: what a wire of your own costs here, for a message of your own, beside what it costs at the least.
 
 The least is twofold. The *floor* is what making the bytes objects costs, and nothing else: ``b"".join`` of the payloads for
-encoding, ``struct.unpack`` at places known beforehand, which is a compiled loop, for decoding. And the codec (with the
-layers, where there are any) is timed alone, on a batch as the wire gives it one.
+encoding, ``struct.unpack`` at places known beforehand, which is a compiled loop, for decoding. And the library that reads and
+writes the codec's format is timed alone, a call a message. So is the codec (with the layers, where there are any), which
+also proves that a message arrives as it was sent, on a batch as the wire gives it one; where there is no such library, or
+there are layers, the ratio is to that.
 
 All take turns, round after round, in CPU time of this process; what is shown is the median of the rounds. No socket is
 involved.
@@ -27,7 +29,7 @@ from rich.text import Text as Styled
 import framing as package
 from framing.cli.parameters import read_message, read_seconds, read_wire
 from framing.cli.screen import Console
-from framing.codecs import Raw, Text
+from framing.codecs import CBOR, JSON, MessagePack, Raw, Text
 from framing.errors import EncodeError
 
 if TYPE_CHECKING:
@@ -50,6 +52,7 @@ TURNS = 60
 """One contender's turn takes about this part of all the time, at the most."""
 
 WIRE, FLOOR = "wire", "floor"
+LIBRARIES = "cbor2", "msgspec"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +114,39 @@ def _alone(wire: Wire[Any]) -> tuple[str, Callable[[list[Any]], object], Callabl
     return "layers and codec" if layers else "codec", encode, decode
 
 
+def _library(wire: Wire[Any]) -> tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]] | None:
+    """The library under the wire's codec, by name, and how it writes and reads; None where there is none, or are layers."""
+    codec = wire.codec
+    if wire.layers or type(codec) not in (JSON, MessagePack, CBOR):
+        return None
+    if isinstance(codec, CBOR):
+        import cbor2  # noqa: PLC0415 # one of the three is needed
+
+        return LIBRARIES[0], cbor2.dumps, cbor2.loads
+    import msgspec  # noqa: PLC0415 # as above
+
+    tools: Any = msgspec.json if isinstance(codec, JSON) else msgspec.msgpack
+    return LIBRARIES[1], tools.Encoder().encode, tools.Decoder(codec.type).decode
+
+
+def _besides(wire: Wire[Any], given: list[Any], *, encode: bool) -> Contenders:
+    """Who is held against the wire besides the floor: they get all of ``given``, messages or payloads."""
+    made: Contenders = {}
+    if (library := _library(wire)) is not None:
+        name, write, read = library
+        single: Callable[[Any], object] = write if encode else read
+        made[name] = lambda: list(map(single, given))
+    if (alone := _alone(wire)) is not None:
+        name, write_many, read_many = alone
+        batch: Callable[[list[Any]], object] = write_many if encode else read_many
+        made[name] = lambda: batch(given)
+    return made
+
+
 def _encoding(wire: Wire[Any], message: Any, payload: bytes, count: int) -> Contenders:
     messages, payloads = [message] * count, [payload] * count
     made: Contenders = {WIRE: lambda: wire.encode_many(messages), FLOOR: lambda: b"".join(payloads)}
-    alone = _alone(wire)
-    if alone is not None:
-        name, encode, _ = alone
-        made[name] = lambda: encode(messages)
-    return made
+    return made | _besides(wire, messages, encode=True)
 
 
 def _decoding(wire: Wire[Any], frame: bytes, payload: bytes, count: int, size: int) -> Contenders:
@@ -136,12 +164,7 @@ def _decoding(wire: Wire[Any], frame: bytes, payload: bytes, count: int, size: i
             objects(stream, at)
 
     made: Contenders = {WIRE: lambda: deque(map(wire.decoder().feed, chunks), maxlen=0), FLOOR: make}
-    alone = _alone(wire)
-    if alone is not None:
-        name, _, decode = alone
-        payloads = [payload] * count
-        made[name] = lambda: decode(payloads)
-    return made
+    return made | _besides(wire, [payload] * count, encode=False)
 
 
 def _interleaved(cases: Mapping[str, Contenders], count: int, seconds: float) -> dict[str, dict[str, list[float]]]:
@@ -165,8 +188,9 @@ def _figures(samples: Mapping[str, Mapping[str, Sequence[float]]]) -> list[Figur
     """The wire's ratio is the median of the rounds' ratios: what disturbed a round has disturbed all of it."""
     found: list[Figure] = []
     for what, case in samples.items():
-        least = [sum(parts) for parts in zip(*(case[name] for name in case if name != WIRE), strict=True)]
-        ratios = [ours / bare if bare else float("inf") for ours, bare in zip(case[WIRE], least, strict=True)]
+        bare = [name for name in case if name != WIRE][:2]  # the floor, and what stands first behind it
+        least = [sum(parts) for parts in zip(*(case[name] for name in bare), strict=True)]
+        ratios = [ours / alone if alone else float("inf") for ours, alone in zip(case[WIRE], least, strict=True)]
         for name, values in case.items():
             found.append(
                 Figure(what, name, statistics.median(values), statistics.median(ratios) if name == WIRE else None)
@@ -213,7 +237,8 @@ def show(console: Console, figures: Sequence[Figure], wire: str, size: int) -> N
                 table.add_row()
             name, style = Styled(figure.what), "bold"
         else:
-            name, style = Styled(f"  the {figure.name} alone"), "dim"
+            article = "" if figure.name in LIBRARIES else "the "
+            name, style = Styled(f"  {article}{figure.name} alone"), "dim"
         ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
         rate = 1e9 / figure.ns if figure.ns else float("inf")
         speed = f"{rate * size / 1e6:,.0f}" if figure.name == WIRE else ""
@@ -226,7 +251,7 @@ def show(console: Console, figures: Sequence[Figure], wire: str, size: int) -> N
     console.print()
     console.print(
         Styled(
-            f"ratio: to the floor (making the bytes objects) and the codec, together. CPU time, medians. "
+            f"ratio: to the first two below it, together; the floor is making the bytes objects. CPU time, medians. "
             f"framing {package.__version__}, {kernels}, {platform.python_implementation()} {platform.python_version()}.",
             "dim",
         )

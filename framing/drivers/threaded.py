@@ -38,7 +38,7 @@ from framing.drivers.address import (
 from framing.drivers.limits import LINGER, NEVER, QUIET, Limits, Linger, SlowReader, check_server
 from framing.drivers.link import Link
 from framing.drivers.running import Running
-from framing.drivers.service import Handlers, Service
+from framing.drivers.service import Handlers, Peer, Service
 from framing.drivers.stream import Stream, end_of
 from framing.drivers.tls import server_tls, upgrade_tls, wrap_server
 from framing.errors import ConnectionClosed, FramingError, Timeout
@@ -234,7 +234,7 @@ class _Session(Generic[T]):
 
     def _serve(self, handlers: Handlers[T]) -> Exception | None:
         """Until the end: why it came, None for a clean one."""
-        link, received = self.link, handlers.received
+        link = self.link
         channel = link.channel
         try:
             handlers.opened(self)
@@ -267,17 +267,21 @@ class _Session(Generic[T]):
             if self._parted:
                 return self._aborted
             try:
-                for behind, message in enumerate(messages, 1 - len(messages)):
-                    self._unhandled = -behind
-                    received(self, message)
-                    if channel.state in _OVER:
-                        break  # the service has closed it
+                self._hand_on(messages, handlers.received)
             except Exception as error:
                 if error is channel.error:  # which start_tls() has raised, and which is the peer's doing
                     logger.info("%s: the connection is closed: %s", self._address, error)
                 else:
                     logger.exception("%s: the service raised in received(); the connection is closed", self._address)
                 return error
+            del messages  # a peer that has nothing more to say would keep them here
+
+    def _hand_on(self, messages: list[T], received: Callable[[Peer[T], T], object]) -> None:
+        for behind, message in enumerate(messages, 1 - len(messages)):
+            self._unhandled = -behind
+            received(self, message)
+            if self.link.channel.state in _OVER:
+                break  # the service has closed it
 
     def _relieve(self) -> None:
         """Write what is queued; while the peer takes too little of it, wait for it."""

@@ -310,16 +310,21 @@ class Decoder(Generic[M]):
         raised at once. A payload that a layer or codec refuses is raised at its place in the order, as `DecodeError`,
         once: the next call goes on behind it. No bytes are lost by either; see `pending`.
 
-        Raises `Violation` (poisoned), `DecodeError` (goes on), `ConnectionClosed` (after `feed_eof`).
+        Raises `Violation` (poisoned), `DecodeError` (goes on), `ConnectionClosed` (after `feed_eof`); and `MemoryError`, where
+        what came did not fit: poisoned, for some of it is lost.
         """
         carry = self._carry
         if self._plain:
             # Without unwrap the messages are the payloads themselves.
             self.idle = False
-            messages = carry.take(data, limit)
+            try:
+                messages = carry.take(data, limit)
+            except MemoryError:
+                self._lose()
+                raise
             if carry.fault is not None:
                 return self._fail(self._violation(), messages)
-            self.idle = not carry.buffered and carry.memo is None
+            self.idle = carry.settle()
             return messages
         self.idle = False
         if self._error is not None:
@@ -332,8 +337,12 @@ class Decoder(Generic[M]):
             carry.keep(data)
             error, self._refused = self._refused, None
             raise error
-        messages = self._open(data, limit, [])
-        self.idle = not (self._stopped() or self._eof or carry.buffered or carry.memo is not None)
+        try:
+            messages = self._open(data, limit, [])
+        except MemoryError:
+            self._lose()
+            raise
+        self.idle = self._refused is None and self._error is None and carry.settle() and not self._eof
         return messages
 
     def feed_eof(self) -> list[M]:
@@ -473,6 +482,15 @@ class Decoder(Generic[M]):
         if not messages:
             raise error
         return messages
+
+    def _lose(self) -> None:
+        """There was no memory for all that came: what comes next may begin in the middle of a frame."""
+        self._plain = False
+        self._error = CorruptFrame(
+            f"the frame at byte {self._carry.offset} is lost, for there was no memory for it; close the connection",
+            offset=self._carry.offset,
+        )
+        self._carry.drop()
 
     def _violation(self) -> Violation:
         fault, head = self._carry.fault, self._carry.head

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 from typing import Any, TypeAlias, cast
 
@@ -232,27 +232,28 @@ def is_plain(message: Any, max_depth: int) -> bool:
     That is None, bool, int of 64 bits, float, str, bytes, list, tuple (as a list) and dict, and no subclass of theirs; its
     keys str, bytes and int. A no says nothing: what is not plain may arrive as well.
     """
-    level: list[Any] = [message]
-    for depth in range(max_depth + 1):
-        below: list[Any] = []
-        for node in level:
+    # In depth, and not level by level: a list that holds itself twice would double with each of them.
+    levels: list[Iterator[Any]] = [iter((message,))]
+    while levels:
+        for node in levels[-1]:
             kind = cast("object", type(node))
             if kind is dict:
                 if not all(type(key) in _PLAIN_KEYS or _is_small_int(key) for key in node):
                     return False
-                below += node.values()
+                below: Iterable[Any] = node.values()
             elif kind is list or kind is tuple:
-                below += node
-            elif kind not in _PLAIN and not _is_small_int(node):
-                return False
-            else:
+                below = node
+            elif kind in _PLAIN or _is_small_int(node):
                 continue
-            if depth == max_depth:
+            else:
                 return False
-        if not below:
-            return True
-        level = below
-    return False
+            if len(levels) > max_depth:
+                return False
+            levels.append(iter(below))
+            break
+        else:
+            levels.pop()
+    return True
 
 
 def _is_small_int(value: Any) -> bool:

@@ -114,6 +114,15 @@ class Carry:
             return self._take_chunk(joined, 0, [])
         return self._finish(chunk)
 
+    def settle(self) -> bool:
+        """All that was taken is as it should be: `begun` and `taken` will not be asked for.
+
+        Returns whether nothing is held, and the kernel is in no frame: the next byte begins one.
+        """
+        # Else a connection that has nothing to say would keep all of its last frame.
+        self._finished = self._joined = self._taken = None
+        return self.memo is None and not (self._filled if self.in_place else self._held)
+
     def keep(self, data: Data | memoryview) -> None:
         """Take in a chunk, and look for nothing in it."""
         if self.in_place:

@@ -26,6 +26,7 @@ from framing import (
     Wire,
 )
 from framing.framers.base import LENT_BYTES
+from framing.kernels.contract import Data
 from framing.kernels.found import ROOM
 from framing.kernels.outbox import OVERHEAD
 from tests.conformance.registry import FRAMERS
@@ -482,3 +483,38 @@ def test_there_is_a_joiner_where_every_payload_can_be_carried_and_else_none() ->
 def test_a_framer_with_an_encoding_of_its_own_has_not_the_joiner_of_another(method: str) -> None:
     own = type("Own", (LengthPrefixed,), {"__slots__": (), method: getattr(LengthPrefixed, method)})
     assert own(4).joiner() is None
+
+
+def test_behind_a_shortage_of_memory_nothing_is_taken_for_a_frame() -> None:
+    def open_(payload: bytes) -> bytes:
+        if payload == b"large":
+            raise MemoryError
+        return payload
+
+    decoder = Decoder(LengthPrefixed(1), open_)
+    assert decoder.feed(b"\x02hi") == [b"hi"]
+    with pytest.raises(MemoryError):
+        decoder.feed(b"\x01a\x05large\x04no")
+    with pytest.raises(CorruptFrame, match="no memory"):
+        decoder.feed(b"ne")
+    assert (decoder.buffered, decoder.idle, decoder.pending) == (0, False, False)
+
+
+def test_nor_where_the_kernel_itself_had_none() -> None:
+    class Greedy(Framer):
+        __slots__ = ()
+
+        def find(self, data: Data, start: int, seen: int) -> tuple[int, int, int] | int:
+            if data[start] == 255:
+                raise MemoryError
+            return start, start + 1, start + 1
+
+        def wrap(self, payload: bytes) -> bytes:
+            return payload
+
+    decoder = Greedy().decoder()
+    assert decoder.feed(b"ab") == [b"a", b"b"]
+    with pytest.raises(MemoryError):
+        decoder.feed(b"\xffc")
+    with pytest.raises(CorruptFrame, match="no memory"):
+        decoder.feed(b"d")

@@ -142,7 +142,7 @@ def compare_decoders(framer: Framer, refusing: bool, stream: bytes, plan: list[t
 
 def _observed(decoder: Decoder[bytes]) -> tuple[Any, ...]:
     error = describe(decoder.error) if decoder.error is not None else None
-    return decoder.buffered, decoder.unconsumed, decoder.pending, decoder.inside, decoder.skipped, error
+    return decoder.idle, decoder.buffered, decoder.unconsumed, decoder.pending, decoder.inside, decoder.skipped, error
 
 
 def _attempt(function: Any, *arguments: Any) -> Any:

@@ -129,6 +129,35 @@ def test_room_is_lent_for_what_is_needed_and_no_more(carry: Any) -> None:
         carry.fill(1 << 20)
 
 
+def test_what_was_lent_is_filled_once(carry: Any) -> None:
+    carry.take((1_000_000).to_bytes(4) + b"abcd")
+    with carry.lend() as view:
+        room = len(view)
+    carry.fill(room - 1)
+    with pytest.raises(ValueError, match="lent"):
+        carry.fill(2)
+    carry.fill(1)
+    with pytest.raises(ValueError, match="lent"):
+        carry.fill(1)
+    assert carry.buffered == len(carry.held()) == 8 + room
+
+
+def test_it_is_idle_where_the_next_byte_begins_a_frame(carry: Any) -> None:
+    assert carry.settle() is True
+    carry.take(b"\0\0\0\2ab")
+    assert carry.settle() is True
+    carry.take(b"\0")
+    assert carry.settle() is False
+    carry.take(b"\0\0\1x")
+    assert carry.settle() is True
+    carry.keep(b"\0\0\0\1")
+    assert carry.settle() is False
+    carry.drop()
+    assert carry.settle() is True
+    carry.go_back(0, 0, b"\0")
+    assert carry.settle() is False
+
+
 @pytest.mark.parametrize("wrong", ["text", 5, None, [1]])
 def test_a_chunk_is_bytes_like(carry: Any, wrong: Any) -> None:
     with pytest.raises(TypeError, match="bytes-like object is required"):

@@ -46,6 +46,7 @@ typedef struct {
     PyObject *fault, *head;
     char in_place, lending, busy;
     Py_ssize_t exports; /* of the room that was lent */
+    Py_ssize_t lent;    /* how much of that room has not been filled */
     long long begun;    /* where in the stream the frame began of the payload that was taken singly */
     struct {
         Py_ssize_t at, count, skipped;
@@ -558,6 +559,11 @@ static PyObject *carry_take(Carry *self, PyObject *const *args, Py_ssize_t count
     return list;
 }
 
+/* There is nothing here to be forgotten: `begun` and `taken` are numbers. */
+static PyObject *carry_settle(Carry *self, PyObject *Py_UNUSED(none)) {
+    return PyBool_FromLong(buffered(self) == 0 && self->memo.count == 0);
+}
+
 static PyObject *carry_keep(Carry *self, PyObject *data) {
     Chunk chunk;
     if (!open_chunk(data, &chunk)) {
@@ -653,11 +659,11 @@ static PyObject *carry_fill(Carry *self, PyObject *number) {
     if (count == -1 && PyErr_Occurred()) {
         return NULL;
     }
-    const Py_ssize_t room = landing->payload != NULL ? landing_missing(landing) : store_room(self);
-    if (!self->in_place || count < 0 || count > room) {
+    if (!self->in_place || count < 0 || count > self->lent) {
         PyErr_SetString(PyExc_ValueError, "more bytes than the room that was lent");
         return NULL;
     }
+    self->lent -= count;
     if (landing->payload != NULL) {
         landing->filled += count;
         self->in_place = landing_missing(landing) > 0;
@@ -689,6 +695,7 @@ static int carry_getbuffer(Carry *self, Py_buffer *view, int flags) {
         return -1;
     }
     self->exports++;
+    self->lent = size;
     return 0;
 }
 
@@ -787,6 +794,7 @@ static PyMemberDef members[] = {
 
 static PyMethodDef methods[] = {
     {"take", FAST(carry_take), NULL},
+    {"settle", (PyCFunction)carry_settle, METH_NOARGS, NULL},
     {"keep", (PyCFunction)carry_keep, METH_O, NULL},
     {"begun", (PyCFunction)carry_begun, METH_NOARGS, NULL},
     {"go_back", FAST(carry_go_back), NULL},
