@@ -330,7 +330,7 @@ class Channel(Generic[T]):
         if not own:
             return messages
         if heartbeat.pong is not None and self.may_send and any(_same(message, heartbeat.ping) for message in own):
-            self._queue(self.wire.encode(heartbeat.pong))
+            self.send_encoded(self.wire.encode(heartbeat.pong))
         return [message for message in messages if not heartbeat.takes(message)]
 
     def receive_eof(self, now: float | None = None) -> list[T]:
@@ -387,22 +387,23 @@ class Channel(Generic[T]):
         """Queue one message. Raises `EncodeError`, and queues nothing, or `ConnectionClosed` when sending has ended."""
         if not self.may_send:
             raise self._no_sending()
-        self._queue(self.wire.encode(message))
+        self.send_encoded(*self.wire.pieces(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         """Queue all of ``messages``, or, where one of them cannot be encoded, none; raises as `send`."""
         if not self.may_send:
             raise self._no_sending()
-        self._queue(self.wire.encode_many(messages))
+        self.send_encoded(self.wire.encode_many(messages))
 
-    def send_encoded(self, frames: bytes) -> None:
-        """Queue what ``wire.encode`` or ``wire.encode_many`` returned: a message for many channels is encoded once."""
+    def send_encoded(self, *frames: bytes) -> None:
+        """Queue what ``wire.encode``, ``encode_many`` or ``pieces`` returned: a message for many channels is encoded once."""
         if not self.may_send:
             raise self._no_sending()
         if self._unframed:
             self._frame()
-        if frames:
-            self._add(bytes(frames))  # the same object, unless it is one that the caller could change meanwhile
+        for frame in frames:
+            if frame:
+                self._add(bytes(frame))  # the same object, unless it is one that the caller could change meanwhile
 
     def gather(self) -> tuple[list[bytes] | None, int]:
         """A list into which a driver may put payloads, rather than have each framed by `send`; and the room that it has.
@@ -462,12 +463,6 @@ class Channel(Generic[T]):
         refusal = self._refusal("nothing more can be sent")
         refusal.__cause__ = self._error
         return refusal
-
-    def _queue(self, frames: bytes) -> None:
-        if self._unframed:
-            self._frame()
-        if frames:
-            self._add(frames)
 
     def _add(self, frames: bytes) -> None:
         size = len(frames)
@@ -648,7 +643,7 @@ class Channel(Generic[T]):
             self._spoke = now
             # Behind bytes that still wait for the peer a ping would tell it nothing, and one a second would pile up.
             if not self.queued:
-                self._queue(self._beat)
+                self.send_encoded(self._beat)
         error = self._overdue(now)
         if error is not None:
             self._fail(Event.TIMEOUT, error)

@@ -20,7 +20,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 from framing.codecs import Codec, Raw
 from framing.errors import HEAD_BYTES, DecodeError, EncodeError
 from framing.framers import Decoder, Framer
-from framing.framers.base import Join
+from framing.framers.base import PIECE_BYTES, Join
 from framing.kernels.contract import Splitter
 from framing.layers import Layer
 
@@ -127,6 +127,16 @@ class Wire(_Kept, Generic[T]):
             if frame is not None:
                 return frame
         return self.framer.encode(self._payload(message))
+
+    def pieces(self, message: T) -> tuple[bytes, ...]:
+        """The frame of ``message``, to be written piece by piece, a large payload without being copied; raises as `encode`."""
+        machine = self.machine
+        if machine.raw and machine.join is not None and type(message) is bytes:
+            payload = cast("bytes", message)  # the message of a raw wire is its payload
+            frame = machine.join([payload]) if len(payload) < PIECE_BYTES else None
+            if frame is not None:
+                return (frame,)
+        return self.framer.pieces(self._payload(message))
 
     def encode_many(self, messages: Iterable[T]) -> bytes:
         """The frames of all ``messages``, to be written at once; raises as `encode`, and then nothing is written."""

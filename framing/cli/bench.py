@@ -116,7 +116,7 @@ def _alone(wire: Wire[Any]) -> tuple[str, Callable[[list[Any]], object], Callabl
 
 def _library(wire: Wire[Any]) -> tuple[str, Callable[[Any], bytes], Callable[[bytes], Any]] | None:
     """The library under the wire's codec, by name, and how it writes and reads; None where there is none, or are layers."""
-    codec = wire.codec
+    codec: Any = wire.codec
     if wire.layers or type(codec) not in (JSON, MessagePack, CBOR):
         return None
     if isinstance(codec, CBOR):

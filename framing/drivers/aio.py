@@ -199,17 +199,17 @@ class Connection(Generic[T]):
         When it is cancelled, nothing was sent. Raises `framing.EncodeError` (nothing was sent), `framing.ConnectionReset`,
         and `framing.ConnectionClosed` where the connection was closed.
         """
-        await self._send(self.wire.encode(message))
+        await self._send(*self.wire.pieces(message))
 
     async def send_many(self, messages: Iterable[T]) -> None:
         """Send all of ``messages`` at once, or, where one cannot be encoded, none; waits and raises as `send`."""
         await self._send(self.wire.encode_many(messages))
 
-    async def send_encoded(self, frames: bytes) -> None:
-        """Send what ``wire.encode`` returned: a message for many peers is encoded once; waits and raises as `send`."""
-        await self._send(frames)
+    async def send_encoded(self, *frames: bytes) -> None:
+        """Send what ``wire.encode``, or ``wire.pieces``, returned: for many peers it is encoded once; else as `send`."""
+        await self._send(*frames)
 
-    async def _send(self, frames: bytes) -> None:
+    async def _send(self, *frames: bytes) -> None:
         link = self._link
         # The wait comes first and the queueing last: who is cancelled while waiting has sent nothing.
         while link.channel.may_send and link.full:
@@ -217,7 +217,7 @@ class Connection(Generic[T]):
         transport = link.transport
         if not link.channel.may_send or transport is None or transport.is_closing():
             raise self._no_sending()
-        link.channel.send_encoded(frames)
+        link.channel.send_encoded(*frames)
         link.schedule()
 
     def _no_sending(self) -> FramingError:

@@ -95,16 +95,16 @@ class _Session(AsyncLink[T]):
         if self._room > 0 and threading.get_ident() == self._server.thread:
             payload = wire.payload(message)
             if not self._keep(payload):
-                self.send_encoded(wire.framer.encode(payload))
+                self.send_encoded(*wire.framer.pieces(payload))
         else:
-            self.send_encoded(wire.encode(message))
+            self.send_encoded(*wire.pieces(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         self.send_encoded(self._server.wire.encode_many(messages))
 
-    def send_encoded(self, frames: bytes) -> None:
+    def send_encoded(self, *frames: bytes) -> None:
         if threading.get_ident() != self._server.thread:
-            self._server.call(self.send_encoded, frames)
+            self._server.call(self.send_encoded, *frames)
         elif not self._ending and self.channel.may_send:
             if not self._handling:
                 # Sent by somebody else, who is not slowed by this peer's slowness: there must be an end to it.
@@ -121,7 +121,7 @@ class _Session(AsyncLink[T]):
                 if not self._scheduled:
                     self._scheduled = True
                     self._server.attend(self)
-            self.channel.send_encoded(frames)
+            self.channel.send_encoded(*frames)
             if self._handling:
                 self._halted = self._halted or self.channel.paused
                 self._payloads, self._room = self.channel.gather()

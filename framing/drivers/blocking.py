@@ -190,17 +190,17 @@ class Connection(Generic[T]):
         `framing.Timeout`, after which the message is *not* to be sent again: it stays queued, and leaves, whole and
         in order, with the next send, with `flush`, or while a receive waits.
         """
-        self._send(self.wire.encode(message), timeout)
+        self._send(self.wire.pieces(message), timeout)
 
     def send_many(self, messages: Iterable[T], *, timeout: float | EllipsisType | None = ...) -> None:
         """Send all of ``messages`` in as few writes as it takes, or, where one cannot be encoded, none; raises as `send`."""
-        self._send(self.wire.encode_many(messages), timeout)
+        self._send((self.wire.encode_many(messages),), timeout)
 
-    def send_encoded(self, frames: bytes, *, timeout: float | EllipsisType | None = ...) -> None:
-        """Send what ``wire.encode`` returned, so that a message for many peers is encoded once; raises as `send`."""
+    def send_encoded(self, *frames: bytes, timeout: float | EllipsisType | None = ...) -> None:
+        """Send what ``wire.encode``, or ``wire.pieces``, returned: for many peers it is encoded once; raises as `send`."""
         self._send(frames, timeout)
 
-    def _send(self, frames: bytes, timeout: float | EllipsisType | None) -> None:
+    def _send(self, frames: tuple[bytes, ...], timeout: float | EllipsisType | None) -> None:
         self._link.send(frames, self._end(timeout))
 
     def flush(self, *, timeout: float | EllipsisType | None = ...) -> None:

@@ -55,10 +55,12 @@ class _Sender(Generic[T]):
     def send_many(self, messages: Iterable[T]) -> None:
         self._desk.post([self._desk.box.encode(message) for message in messages], self._address)
 
-    def send_encoded(self, frames: bytes) -> None:
+    def send_encoded(self, *frames: bytes) -> None:
         # Encoded for streams: each frame's payload is a packet.
         box = self._desk.box
-        self._desk.post([box.check(payload) for payload in box.wire.framer.decoder().feed(frames)], self._address)
+        self._desk.post(
+            [box.check(payload) for payload in box.wire.framer.decoder().feed(b"".join(frames))], self._address
+        )
 
     def close(self) -> None:
         """There is nothing to close."""

@@ -191,10 +191,10 @@ class Link(Generic[T]):
 
     # ----------------------------------------------------------------- sending
 
-    def send(self, frames: bytes, end: float | None) -> None:
+    def send(self, frames: Sequence[bytes], end: float | None) -> None:
         """Queue encoded frames, and write until they are written; raises as `queue` and `flush`."""
         if not self.sending.acquire(False):
-            self.flush(end, self.queue(frames))
+            self.flush(end, self.queue(*frames))
             return
         self.sender = threading.get_ident()
         try:
@@ -206,10 +206,10 @@ class Link(Generic[T]):
             self.sender = 0
             self.sending.release()
 
-    def try_send(self, frames: bytes) -> bool:
+    def try_send(self, *frames: bytes) -> bool:
         """Queue encoded frames, and write what the socket takes of all that is queued; as `queue` and `try_flush`."""
         if not self.sending.acquire(False):
-            self.queue(frames)
+            self.queue(*frames)
             return self.try_flush()
         try:
             self._begin(frames)
@@ -217,25 +217,25 @@ class Link(Generic[T]):
             self.sending.release()
         return self.try_flush()
 
-    def _begin(self, frames: bytes) -> int:
+    def _begin(self, frames: Sequence[bytes]) -> int:
         """`queue`, and write at once what is behind nothing else, as in most sends. ``sending`` is held."""
         channel = self.channel
         with self.lock:
             if self.send_error is not None:
                 raise self.send_error.with_traceback(None)
             alone = not (channel.queued or self._midway)
-            channel.send_encoded(frames)
+            channel.send_encoded(*frames)
             upto = self._written + channel.queued
-        if alone and frames:
-            self._write((frames,))
+        if alone and upto > self._written:
+            self._write(frames)
         return upto
 
-    def queue(self, frames: bytes) -> int:
+    def queue(self, *frames: bytes) -> int:
         """Queue encoded frames; returns the position in the stream at which they end, for `flush`."""
         with self.lock:
             if self.send_error is not None:
                 raise self.send_error.with_traceback(None)
-            self.channel.send_encoded(frames)
+            self.channel.send_encoded(*frames)
             return self._written + self.channel.queued
 
     def flush(self, end: float | None, upto: int | None = None) -> None:

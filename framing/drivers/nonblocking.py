@@ -518,21 +518,21 @@ class Connection(Generic[T]):
         Raises `framing.EncodeError`, and sends nothing, or `framing.ConnectionClosed` when sending is over. A connection
         that turns out to be broken is told by `handle`, behind what the peer said before.
         """
-        self._send(self.wire.encode(message))
+        self._send(*self.wire.pieces(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         """Send all of ``messages`` in as few writes as it takes, or, where one cannot be encoded, none; else as `send`."""
         self._send(self.wire.encode_many(messages))
 
-    def send_encoded(self, frames: bytes) -> None:
-        """Send what ``wire.encode`` returned, so that a message for many peers is encoded once; raises as `send`."""
-        self._send(frames)
+    def send_encoded(self, *frames: bytes) -> None:
+        """Send what ``wire.encode``, or ``wire.pieces``, returned: for many peers it is encoded once; raises as `send`."""
+        self._send(*frames)
 
-    def _send(self, frames: bytes) -> None:
+    def _send(self, *frames: bytes) -> None:
         if self._send_error is not None:
             raise self._send_error.with_traceback(None)
         waiting = self.channel.queued
-        self.channel.send_encoded(frames)
+        self.channel.send_encoded(*frames)
         if not waiting:
             self.flush()
 

@@ -58,8 +58,8 @@ class Peer(Protocol[T_contra]):
         """Send all of ``messages``, or, where one cannot be encoded, none of them; raises as `send`."""
         ...
 
-    def send_encoded(self, frames: bytes) -> None:
-        """Send what ``wire.encode`` returned: a broadcast encodes once."""
+    def send_encoded(self, *frames: bytes) -> None:
+        """Send what ``wire.encode``, or ``wire.pieces``, returned: a broadcast encodes once."""
         ...
 
     def close(self) -> None:

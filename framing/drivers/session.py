@@ -149,33 +149,33 @@ class Session(Outbox, Generic[T]):
         if self._room > 0 and get_ident() == self._reactor.owner:
             payload = self._wire.payload(message)
             if not self._keep(payload):
-                self.send_encoded(self._wire.framer.encode(payload))
+                self.send_encoded(*self._wire.framer.pieces(payload))
         else:
-            self.send_encoded(self._wire.encode(message))
+            self.send_encoded(*self._wire.pieces(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         self.send_encoded(self._wire.encode_many(messages))
 
-    def send_encoded(self, frames: bytes) -> None:
+    def send_encoded(self, *frames: bytes) -> None:
         if get_ident() != self._reactor.owner:
-            self._reactor.call_soon_threadsafe(partial(self.send_encoded, bytes(frames)))
+            self._reactor.call_soon_threadsafe(partial(self.send_encoded, *map(bytes, frames)))
             return
         connection = self._connection
         if connection is None:
             if self._stage is _CONNECTING:
                 if self._early is None:
                     self._early = []
-                self._early.append(bytes(frames))
+                self._early += map(bytes, frames)
             return
         channel = connection.channel
         if (self._stage is not _OPEN and self._stage is not _SHAKING) or not channel.may_send:
             return  # gone, or closing
-        channel.send_encoded(frames)
+        channel.send_encoded(*frames)
         if not self._attending:
             self._attending = True
             self._reactor.attend(self)
         if channel.paused:
-            self._relieve(connection, channel.queued - len(frames))
+            self._relieve(connection, channel.queued - sum(map(len, frames)))
         if self._handling:
             self._payloads, self._room = channel.gather()
 
@@ -261,7 +261,7 @@ class Session(Outbox, Generic[T]):
         self._secure = connection.handshaking
         self._stage = _SHAKING
         if self._early:
-            connection.channel.send_encoded(b"".join(self._early))
+            connection.channel.send_encoded(*self._early)
             self._early = None
             self._attend_once()
         if connection.handshaking:

@@ -92,21 +92,21 @@ class _Session(Generic[T]):
         return self.link.channel.paused
 
     def send(self, message: T) -> None:
-        self.send_encoded(self._server.wire.encode(message))
+        self.send_encoded(*self._server.wire.pieces(message))
 
     def send_many(self, messages: Iterable[T]) -> None:
         self.send_encoded(self._server.wire.encode_many(messages))
 
-    def send_encoded(self, frames: bytes) -> None:
+    def send_encoded(self, *frames: bytes) -> None:
         link = self.link
         if self._gone:
             return
         if threading.get_ident() == self._owner:
-            self._keep(frames)
+            self._keep(*frames)
             return
         backlog = link.channel.queued
         try:
-            done = link.try_send(frames)
+            done = link.try_send(*frames)
         except FramingError:
             return  # gone, or closing
         if not done:
@@ -117,13 +117,13 @@ class _Session(Generic[T]):
             else:
                 self._server.finish_later(self)
 
-    def _keep(self, frames: bytes) -> None:
+    def _keep(self, *frames: bytes) -> None:
         """What is sent while a batch is handled leaves behind it, in one write; but more than the high-water mark is not kept.
 
         The service waits for its own peer here, and nobody else does.
         """
         try:
-            self.link.queue(frames)
+            self.link.queue(*frames)
         except FramingError:
             return  # gone, or closing
         if self.link.channel.paused:

@@ -51,6 +51,9 @@ __all__ = ["DEFAULT_MAX_FRAME", "Buffer", "Decoder", "Framer", "as_bytes", "chec
 DEFAULT_MAX_FRAME = 1 << 20
 """The ``max_frame`` of every framer unless told otherwise: 1 MiB."""
 
+PIECE_BYTES = 1 << 16
+"""A payload of so many bytes is written from where it is, rather than copied into a frame."""
+
 SPARE_BUFFERS = 4
 """How many lent buffers are kept, for the next decoder that lends one."""
 
@@ -119,9 +122,13 @@ class Framer:
         # By name, for dataclass(slots=True) made this class anew, and super() alone means the one before.
         super(Framer, cls).__init_subclass__(**options)
         own = cls.__dict__
-        if not {"encode", "wrap"}.isdisjoint(own) and "encode_many" not in own:
+        if not {"encode", "wrap", "surround"}.isdisjoint(own) and "encode_many" not in own:
             cls.encode_many = Framer.encode_many  # type: ignore[method-assign]  # the inherited one bypasses them
-        if not {"encode", "wrap", "encode_many"}.isdisjoint(own) and "joiner" not in own:
+        if not {"encode", "wrap"}.isdisjoint(own) and "surround" not in own:
+            cls.surround = Framer.surround  # type: ignore[method-assign]  # the same
+        if "surround" in own and "wrap" not in own:
+            cls.wrap = Framer.wrap  # type: ignore[method-assign]  # the same, the other way round
+        if not {"encode", "wrap", "surround", "encode_many"}.isdisjoint(own) and "joiner" not in own:
             cls.joiner = Framer.joiner  # type: ignore[method-assign]  # the same
 
     def __post_init__(self) -> None:
@@ -140,7 +147,18 @@ class Framer:
 
     def wrap(self, payload: bytes) -> bytes:
         """The frame that carries ``payload``, which is within ``max_frame``; raises `EncodeError` where none can."""
-        raise NotImplementedError(f"{type(self).__name__} has no wrap()")
+        around = self.surround(payload)
+        if around is None:
+            raise NotImplementedError(f"{type(self).__name__} has no wrap()")
+        before, behind = around
+        return b"".join((before, payload, behind)) if behind else before + payload
+
+    def surround(self, payload: bytes) -> tuple[bytes, bytes] | None:
+        """What a frame has before ``payload`` and behind it; None where it does not carry the payload as it is.
+
+        A framer that has this needs no `wrap`, and its large payloads are sent without being copied. Raises as `wrap`.
+        """
+        return None
 
     def splitter(self) -> Splitter:
         """The kernel of this framer with its options bound (`framing.kernels.contract`); made from `find` by default."""
@@ -157,6 +175,23 @@ class Framer:
         if len(data) > self.max_frame:
             raise self._too_large(data)
         return self.wrap(data)
+
+    def pieces(self, payload: Buffer) -> tuple[bytes, ...]:
+        """The frame that carries ``payload``, to be written piece by piece; raises as `encode`.
+
+        A payload of `PIECE_BYTES` or more is a piece by itself, where the frame carries it as it is: the same object, and no
+        copy, unless it is one that could change.
+        """
+        data = payload if type(payload) is bytes else as_bytes(payload)
+        if len(data) < PIECE_BYTES:
+            return (self.encode(data),)
+        if len(data) > self.max_frame:
+            raise self._too_large(data)
+        around = self.surround(data)
+        if around is None:
+            return (self.encode(data),)
+        before, behind = around
+        return tuple(piece for piece in (before, data, behind) if piece)
 
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         """The frames of all ``payloads`` in one bytes object, to be written at once; raises as `encode`."""

@@ -37,8 +37,8 @@ class Netstring(Framer):
     def splitter(self) -> Splitter:
         return partial(split_decimal, b":", b",", True, _max_digits(self.max_frame), self.max_frame)
 
-    def wrap(self, payload: bytes) -> bytes:
-        return b"%d:%b," % (len(payload), payload)
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
+        return b"%d:" % len(payload), b","
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +56,10 @@ class OctetCounted(Framer):
     def splitter(self) -> Splitter:
         return partial(split_decimal, b" ", b"", False, _max_digits(self.max_frame), self.max_frame)
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         if not payload:
             raise EncodeError("octet counting has no frame for an empty payload (RFC 6587: the length has no zero)")
-        return b"%d %b" % (len(payload), payload)
+        return b"%d " % len(payload), b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,5 +80,5 @@ class ContentLength(Framer):
     def splitter(self) -> Splitter:
         return partial(split_content_length, self.max_header, self.max_frame)
 
-    def wrap(self, payload: bytes) -> bytes:
-        return b"Content-Length: %d\r\n\r\n%b" % (len(payload), payload)
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
+        return b"Content-Length: %d\r\n\r\n" % len(payload), b""

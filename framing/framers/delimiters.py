@@ -80,12 +80,16 @@ class Delimited(Framer):
             return Framer.encode_many(self, payloads)
         return self._encode_with(partial(join_delimited, self.delimiters[0], False, self.max_frame), payloads)
 
-    def wrap(self, payload: bytes) -> bytes:
-        body = payload + self.delimiters[0]
-        # Judged together with the delimiter: the end of the payload and the beginning of the delimiter may make one too.
-        found = pattern_of(self.delimiters).search(body)
-        if found is None or found.start() != len(payload):
-            at = found.start() if found is not None else 0
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
+        search = pattern_of(self.delimiters).search
+        # The end of the payload and the beginning of the delimiter may make one too.
+        last = max(len(payload) - max(map(len, self.delimiters)) + 1, 0)
+        places = [found.start() for found in (search(payload),) if found is not None]
+        places += [
+            last + found.start() for found in (search(payload[last:] + self.delimiters[0]),) if found is not None
+        ]
+        at = min(places, default=0)
+        if at != len(payload):
             raise EncodeError(
                 f"the payload would end at byte {at}, where a delimiter is, or begins: {payload[at : at + _SHOWN_BYTES]!r}; "
                 "take it out, or use a framer with a length",
@@ -93,7 +97,7 @@ class Delimited(Framer):
             )
         if self.start and self.start in payload:
             raise EncodeError(f"the payload holds the start mark {self.start!r} at byte {payload.index(self.start)}")
-        return self.start + body
+        return self.start, self.delimiters[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +135,7 @@ class Lines(Framer):
     def encode_many(self, payloads: Iterable[Buffer]) -> bytes:
         return self._encode_with(partial(join_delimited, self.newline, self.newline == b"\n", self.max_frame), payloads)
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         if self.newline in payload:
             at = payload.index(self.newline)
             raise EncodeError(
@@ -141,4 +145,4 @@ class Lines(Framer):
             )
         if self.newline == b"\n" and payload.endswith(b"\r"):
             raise EncodeError("the payload ends in CR, which would arrive as a part of its newline")
-        return payload + self.newline
+        return b"", self.newline

@@ -122,7 +122,7 @@ class StructHeader(Framer):
             raise CorruptFrame(f"the frame ends {parsed} bytes before its header does", got=len(payload))
         return parsed[0], payload[parsed[1] :]
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         try:
             parsed = self._parse(payload, 0)
         except CorruptFrame as error:
@@ -134,7 +134,7 @@ class StructHeader(Framer):
                 expected=total,
                 got=len(payload),
             )
-        return payload
+        return b"", b""
 
     def _parse(self, data: Data, start: int) -> tuple[Any, int, int] | int:
         """The header, where it ends, and the size of what follows; or how many bytes are missing."""

@@ -91,13 +91,13 @@ class LengthPrefixed(Framer):
         join = partial(join_prefixed, self.width, self.byteorder, self._counted, 0, self.max_frame)
         return join, min(self.max_frame, (1 << 8 * self.width) - 1 - self._counted)
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         size = len(payload)
         if size < self.min_frame:
             raise _too_small(payload, self.min_frame)
         length = size + self._counted
         try:
-            return length.to_bytes(self.width, self.byteorder) + payload
+            return length.to_bytes(self.width, self.byteorder), b""
         except OverflowError:
             most = (1 << 8 * self.width) - 1 - (length - size)
             raise EncodeError(
@@ -132,10 +132,10 @@ class VarintPrefixed(Framer):
     def joiner(self) -> tuple[Join, int] | None:
         return None if self.min_frame else (partial(join_varint, 0, self.max_frame), self.max_frame)
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         if len(payload) < self.min_frame:
             raise _too_small(payload, self.min_frame)
-        return write_varint(len(payload)) + payload
+        return write_varint(len(payload)), b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ class LengthField(Framer):
             self.max_frame,
         )
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         size = len(payload)
         if size < self.min_frame:
             raise _too_small(payload, self.min_frame)
@@ -210,7 +210,7 @@ class LengthField(Framer):
             )
         if not payload.startswith(self.prefix) or not payload.endswith(self.trailer):
             raise EncodeError(f"the frame does not begin with {self.prefix!r} and end with {self.trailer!r}")
-        return payload
+        return b"", b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,14 +226,14 @@ class FixedSize(Framer):
     def splitter(self) -> Splitter:
         return partial(split_fixed, self.size)
 
-    def wrap(self, payload: bytes) -> bytes:
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
         if len(payload) != self.size:
             raise EncodeError(
                 f"a payload of {len(payload)} bytes is not of the fixed size, {self.size} bytes",
                 expected=self.size,
                 got=len(payload),
             )
-        return payload
+        return b"", b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,5 +254,5 @@ class RecordMarked(Framer):
     def splitter(self) -> Splitter:
         return partial(split_records, self.max_frame, self.max_fragments)
 
-    def wrap(self, payload: bytes) -> bytes:
-        return (len(payload) | 0x8000_0000).to_bytes(4, "big") + payload
+    def surround(self, payload: bytes) -> tuple[bytes, bytes]:
+        return (len(payload) | 0x8000_0000).to_bytes(4, "big"), b""

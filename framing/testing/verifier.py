@@ -24,7 +24,7 @@ from framing.testing.laws.errors import foreign_streams, useful_errors
 from framing.testing.laws.limits import limits
 from framing.testing.laws.losses import nothing_lost, nothing_lost_to_the_limit, refused_in_place
 from framing.testing.laws.memory import layers_bounded, memory, payload_memory
-from framing.testing.laws.round_trips import opens_apart, refusals, round_trips
+from framing.testing.laws.round_trips import in_pieces, opens_apart, refusals, round_trips
 from framing.testing.laws.streams import good_streams, mixed_streams, refused_payloads
 from framing.testing.laws.values import shared, values
 from framing.testing.samples import accepted, hostile, tokens
@@ -47,7 +47,9 @@ def verify_framer(
     court = Court(repr(framer), framer.decoder, framer.encode, framer.encode_many, seed, examples)
     values(court, framer)
     given = list(payloads) if payloads is not None else accepted(framer, rng, examples)
-    round_trips(court, given, hostile(framer, rng, examples), required=payloads is not None)
+    strange = hostile(framer, rng, examples)
+    round_trips(court, given, strange, required=payloads is not None)
+    in_pieces(court, framer, given, strange)
     if not given:
         court.broken(2, "no payload was found that the framer accepts: give some in payloads=")
     refusals(court, framer)

@@ -132,6 +132,17 @@ class TruncatesSilently(Prefixed):
 
 
 @dataclass(frozen=True, slots=True)
+class SurroundsAnotherFrame(Prefixed):
+    """What it says of a frame is not what it makes."""
+
+    def wrap(self, payload):
+        return Prefixed.wrap(self, payload)
+
+    def surround(self, payload):
+        return bytes([len(payload) & 255]), b"" if len(payload) < 100 else b"!"
+
+
+@dataclass(frozen=True, slots=True)
 class SendsTheDelimiter(Dollars):
     """Whatever is in the payload is sent."""
 
@@ -437,6 +448,7 @@ FRAMERS: dict[int, tuple[Framer, ...]] = {
     2: (
         WrapsAround(),
         TruncatesSilently(),
+        SurroundsAnotherFrame(),
         SendsTheDelimiter(),
         SendsHalfADelimiter(),
         StripsReturns(),

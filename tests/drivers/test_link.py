@@ -76,13 +76,13 @@ def test_what_the_system_has_taken_is_counted(pair):
 
 def test_a_send_is_written_and_counted(pair):
     link, theirs = pair
-    link.send(WIRE.encode(b"first"), None)
+    link.send([WIRE.encode(b"first")], None)
     assert (link.written, link.channel.queued) == (7, 0)
     assert theirs.recv(100) == WIRE.encode(b"first")
 
 
 @pytest.mark.parametrize(
-    "send", [lambda link, frames: link.send(frames, None), Link.try_send], ids=["send", "try_send"]
+    "send", [lambda link, frames: link.send([frames], None), Link.try_send], ids=["send", "try_send"]
 )
 def test_a_send_comes_behind_what_is_queued(pair, send):
     link, theirs = pair

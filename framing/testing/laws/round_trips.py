@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
 from framing.errors import EncodeError, FramingError
 from framing.framers import Framer
+from framing.framers.base import PIECE_BYTES
 from framing.testing.laws.court import Court, crashed, limited
 from framing.testing.runs import Outcome, describe, run, same
 from framing.wire import Wire
 
-__all__ = ["opens_apart", "refusals", "round_trips"]
+__all__ = ["in_pieces", "opens_apart", "refusals", "round_trips"]
 
 
 def round_trips(court: Court, items: Sequence[Any], hostile_items: Sequence[Any], *, required: bool) -> None:
@@ -54,6 +55,44 @@ def _comes_out(court: Court, what: str, stream: bytes, items: list[Any]) -> None
         law = 8 if got.error is not None and crashed(got.error) else 2
         court.broken(law, what, stream, (), expected, got)
     court.holds(2)
+
+
+def in_pieces(court: Court, framer: Framer, items: Sequence[bytes], hostile_items: Sequence[bytes]) -> None:
+    """A frame that is written in pieces is the frame, or is refused as it is, and a large payload is a piece by itself."""
+    for item in (*items, *hostile_items):
+        repeated = (item or b"a") * (PIECE_BYTES // max(len(item), 1) + 1)
+        for payload in (item, repeated[:PIECE_BYTES]):
+            whole = _joined(court, lambda payload=payload: [court.encode(payload)])
+            pieces = _joined(court, lambda payload=payload: framer.pieces(payload))
+            if whole != pieces:
+                court.broken(2, "the pieces are not the frame", payload, (), whole, pieces)
+            around = _joined(court, lambda payload=payload: _around(framer, payload))
+            if around not in (whole, None):
+                court.broken(2, "what surround() gives does not make the frame", payload, (), whole, around)
+            court.holds(2)
+        payload = repeated[:PIECE_BYTES]
+        if around is not None and whole and not any(piece is payload for piece in framer.pieces(payload)):
+            court.broken(2, "a large payload is copied, though the frame carries it as it is", len(payload))
+
+
+def _around(framer: Framer, payload: bytes) -> Sequence[bytes] | None:
+    around = framer.surround(payload) if len(payload) <= framer.max_frame else (b"", b"")
+    if around is None:
+        return None
+    if len(payload) > framer.max_frame:
+        raise EncodeError("it is above the limit")
+    return around[0], payload, around[1]
+
+
+def _joined(court: Court, make: Callable[[], Sequence[bytes] | None]) -> bytes | None:
+    """What ``make`` gives, as one; empty where it is refused, None where it gives nothing."""
+    try:
+        pieces = make()
+    except EncodeError:
+        return b""
+    except Exception as error:  # noqa: BLE001 -- whatever else it raises is what is looked for
+        court.broken(2, "encoding raises something other than EncodeError", got=describe(error))
+    return None if pieces is None else b"".join(pieces)
 
 
 def refusals(court: Court, framer: Framer) -> None:

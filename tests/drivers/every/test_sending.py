@@ -7,7 +7,10 @@ import threading
 import pytest
 
 from framing import EncodeError, LengthPrefixed, Lines, MessagePack, VarintPrefixed, Wire
-from tests.drivers.every.services import JSON, RAW, Scripted, until
+from framing.drivers.aio_link import AsyncLink
+from framing.drivers.stream import Stream
+from tests.drivers.every.registry import over
+from tests.drivers.every.services import JSON, RAW, Recorder, Scripted, until
 
 WIRES = {
     "raw": Wire(LengthPrefixed(4, max_frame=1000)),
@@ -172,3 +175,50 @@ def test_what_is_sent_to_others_meanwhile_arrives_there(serve, visit):
     strangers[1].send(*sent)
     for stranger in strangers:
         assert stranger.take(BATCH) == sent
+
+
+LARGE = bytes(1 << 20)
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """Whose bytes are written, by any driver."""
+    origins = []
+
+    def noted(function):
+        def write(self, buffers):
+            origins.extend(piece.obj if isinstance(piece, memoryview) else piece for piece in buffers)
+            return function(self, buffers)
+
+        return write
+
+    monkeypatch.setattr(Stream, "write", noted(Stream.write))
+    monkeypatch.setattr(AsyncLink, "_put", noted(AsyncLink._put))
+    return origins
+
+
+@over("tcp", "tls")
+def test_a_large_message_is_written_from_where_it_is_by_a_server(serve, visit, written):
+    wire = Wire(LengthPrefixed(4))
+
+    def handle(peer, message):
+        peer.send(b"before")
+        peer.send(LARGE)
+        peer.send(b"behind")
+
+    stranger = visit(serve(wire, Scripted(handle)), wire)
+    stranger.send(b"go")
+    assert stranger.take(3) == [b"before", LARGE, b"behind"]
+    assert any(origin is LARGE for origin in written)
+
+
+@over("tcp", "tls")
+def test_a_large_message_is_written_from_where_it_is_by_a_client(serve, connect, written):
+    wire = Wire(LengthPrefixed(4))
+    service = Recorder()
+    client = connect(serve(wire, service).address, wire)
+    client.send(b"before")
+    client.send(LARGE)
+    client.send(b"behind")
+    until(lambda: service.got == [b"before", LARGE, b"behind"])
+    assert any(origin is LARGE for origin in written)
