@@ -29,12 +29,14 @@ from typing import Any, Final, Protocol, Self
 from framing import Wire
 from framing.drivers.address import Address
 from framing.drivers.service import Peer
-from protocols.chat.hub import (
+from protocols.chat.hub import Hub
+from protocols.chat.log import LogError
+from protocols.chat.messages import Close, FromServer, to_map
+from protocols.chat.traffic import (
     Announced,
     Blocked,
     Closed,
     Drained,
-    Hub,
     Input,
     Opened,
     Output,
@@ -45,8 +47,6 @@ from protocols.chat.hub import (
     Verified,
     Verify,
 )
-from protocols.chat.log import LogError
-from protocols.chat.messages import Close, FromServer, to_map
 
 __all__ = ["ChatService", "Host", "Line", "origin_of"]
 
@@ -65,10 +65,8 @@ LOOK_EVERY: Final = 0.05
 def origin_of(address: Address) -> str:
     """What makes the sessions of one host count together: its address, or of IPv6, where a host has many, the first half.
 
-    Empty for a unix socket: whoever may open it is trusted with that.
+    Empty for a unix socket, which has no host: whoever may open it is trusted with that.
     """
-    if address.scheme == "unix":
-        return ""
     try:
         there = ipaddress.ip_address(address.host.partition("%")[0])
     except ValueError:
@@ -89,7 +87,11 @@ class Line(Protocol):
         ...
 
     def tell(self, message: FromServer, encoded: dict[Any, bytes]) -> None:
-        """Send ``message``; ``encoded`` keeps what it is on each wire, for the others that are told the same."""
+        """Send ``message``, at the next `flush` at the latest; ``encoded`` keeps what it is on each wire, for the others."""
+        ...
+
+    def flush(self) -> None:
+        """Send what it has been told: in one piece, for a piece costs more than a message."""
         ...
 
     def close(self) -> None:
@@ -230,19 +232,23 @@ class Host:
             if not line.paused:
                 self._slow.discard(line)
                 batch.append(Drained(line))
-        told: set[Any] = set()
-        for output in self._hub.handle(batch, time.monotonic(), time.time_ns() // 1_000_000):
-            self._carry_out(output, told)
+        told = self._handle(batch)
         blocked = [line for line in told if line.paused and line not in self._slow]
         if blocked:
             self._slow.update(blocked)
-            for output in self._hub.handle(
-                [Blocked(line) for line in blocked], time.monotonic(), time.time_ns() // 1_000_000
-            ):
-                self._carry_out(output, told)
+            self._handle([Blocked(line) for line in blocked])
         for given in batch:
             if isinstance(given, Closed):
                 self._slow.discard(given.connection)
+
+    def _handle(self, inputs: list[Input]) -> set[Any]:
+        """Give ``inputs`` to the hub, and carry out what comes of them: who was told something."""
+        told: set[Any] = set()
+        for output in self._hub.handle(inputs, time.monotonic(), time.time_ns() // 1_000_000):
+            self._carry_out(output, told)
+        for line in told:
+            self._flush(line)
+        return told
 
     def _carry_out(self, output: Output, told: set[Any]) -> None:
         if isinstance(output, Send):
@@ -254,18 +260,29 @@ class Host:
                 self._tell(line, output.message, encoded)
             told.update(output.connections)
         elif isinstance(output, Shut):
-            told.discard(output.connection)
-            self._slow.discard(output.connection)
-            output.connection.close()  # type: ignore[attr-defined] # as above
+            shut: Any = output.connection
+            if shut in told:
+                told.discard(shut)
+                self._flush(shut)
+            self._slow.discard(shut)
+            shut.close()
         else:
             self._check(output)
 
     @staticmethod
-    def _tell(line: Any, message: FromServer, encoded: dict[Any, Any]) -> None:
+    def _tell(line: Any, message: FromServer, encoded: dict[Any, bytes]) -> None:
         try:
             line.tell(message, encoded)
         except Exception:
             logger.exception("%r cannot be told a message, and is closed", line)
+            line.close()
+
+    @staticmethod
+    def _flush(line: Any) -> None:
+        try:
+            line.flush()
+        except Exception:
+            logger.exception("%r cannot be sent what it was told, and is closed", line)
             line.close()
 
     def _check(self, asked: Verify) -> None:
@@ -287,11 +304,12 @@ class Host:
 class _PeerLine:
     """A framing peer as a line."""
 
-    __slots__ = ("_peer", "_wire", "sent_away")
+    __slots__ = ("_frames", "_peer", "_wire", "sent_away")
 
     def __init__(self, peer: Peer[Any], wire: Wire[Any]) -> None:
         self._peer = peer
         self._wire = wire
+        self._frames: list[bytes] = []  # told, and not sent yet; only the hub's thread has to do with them
         self.sent_away = False
 
     def __repr__(self) -> str:
@@ -302,13 +320,20 @@ class _PeerLine:
         return self._peer.paused
 
     def tell(self, message: FromServer, encoded: dict[Any, bytes]) -> None:
-        frames = encoded.get(self._wire)
+        # By identity, for it is asked once for each line that is told something: a wire hashes all of its options.
+        wire = id(self._wire)
+        frames = encoded.get(wire)
         if frames is None:
-            frames = encoded[self._wire] = self._wire.encode(to_map(message))
-        self.sent_away = isinstance(message, Close)
+            frames = encoded[wire] = self._wire.encode(to_map(message))
+        self._frames.append(frames)
+
+    def flush(self) -> None:
+        frames = b"".join(self._frames)
+        self._frames.clear()
         self._peer.send_encoded(frames)
 
     def close(self) -> None:
+        self.sent_away = True
         self._peer.close()
 
 
@@ -316,6 +341,9 @@ class ChatService:
     """The chat, as a service of any server driver that speaks ``wire``; its codec carries maps.
 
     The server itself may hold what it reads against a lower ``max_frame``.
+
+    Why each connection ended is logged once, at the level INFO: a failure by the driver, to ``framing.drivers``; what the chat
+    itself has ended, and what its client has, to ``protocols.chat``.
     """
 
     def __init__(self, host: Host, wire: Wire[Any]) -> None:
@@ -335,6 +363,6 @@ class ChatService:
     def closed(self, peer: Peer[Any], error: Exception | None) -> None:
         """Tell the host that ``peer`` has gone."""
         line = self._lines.pop(peer)
-        if error is not None and not line.sent_away:
-            logger.info("%r: %s", line, error)
+        if error is None and not line.sent_away:
+            logger.info("%r: its client has closed the connection", line)
         self._host.closed(line)

@@ -3,8 +3,9 @@
     outputs = hub.handle([Received(connection, message)], now, time)
 
 It holds no socket, no thread and no clock. ``now`` is seconds of a clock that does not jump (one that does go back is taken
-to stand still); ``time`` is milliseconds since 1970, to be shown with events, and otherwise unused. A connection is whatever
-its driver calls it by: any value that hashes. Outputs are carried out in their order.
+to stand still); ``time`` is milliseconds since 1970, to be shown with events: only at the start does the hub go by it, for how
+long ago the sessions of before were seen. A connection is whatever its driver calls it by: any value that hashes. Outputs are
+carried out in their order.
 
 What it keeps, whatever comes in:
 
@@ -23,9 +24,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Callable, Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 
@@ -62,7 +63,26 @@ from protocols.chat.messages import (
     Who,
     from_client,
 )
+from protocols.chat.options import Options
+from protocols.chat.rates import Bucket
 from protocols.chat.safety import bad_name, clean, clean_line, key, look_alike, suggest
+from protocols.chat.sizes import event_size, message_size, written_size
+from protocols.chat.tables import Connection, Room, Session
+from protocols.chat.traffic import (
+    Announced,
+    Blocked,
+    Closed,
+    Drained,
+    Input,
+    Opened,
+    Output,
+    Received,
+    Send,
+    Shut,
+    Stopped,
+    Verified,
+    Verify,
+)
 
 __all__ = [
     "Announced",
@@ -83,16 +103,13 @@ __all__ = [
 ]
 
 PAGE_BYTES: Final = 1 << 16
-"""How much of the log one connection is given at a time; then it is looked at whether it takes it."""
+"""How much of the log is read at a time for all who are behind; then it is looked at who takes it, and what others say."""
 
 REPLY_BYTES: Final = 48 << 10
 """How large the list of rooms grows: it fits into a frame of 64 KiB, however its codec writes it."""
 
 PAGE_HEAD: Final = 512
 """Bytes of a page of history besides its events, at most; with these it fits into a frame of ``max_frame``."""
-
-EVENT_BYTES: Final = 200
-"""Bytes of an event besides its texts, at most."""
 
 HELLO_BYTES: Final = 1 << 12
 LEAST_TOKEN: Final = 16
@@ -101,242 +118,19 @@ LEAST_TOKEN: Final = 16
 MAX_REASON: Final = 80
 """Characters of the reason of a good-bye that others are told."""
 
+GREETING_WAIT: Final = 3.0
+"""Seconds in which a connection that was one too many of its address shall come back."""
+
+LEAST_LOOK: Final = 0.02
+"""Seconds between two looks at all connections, at least."""
+
 RECENT: Final = 64
 PATIENCE: Final = 50
 """How many refused messages a connection may send in a row before it is closed."""
 
 
-# -------------------------------------------------------------------- inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """``connection`` has been made; ``private``: nobody on the way reads it (TLS, or a unix socket).
-
-    ``origin`` is where it comes from: its address, without the port. New sessions of one origin are counted together, and so
-    are the private rooms that they begin with somebody. Those of the origin "" are not counted.
-    """
-
-    connection: Hashable
-    private: bool = False
-    origin: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Received:
-    """``connection`` sent ``message``, as its codec gave it."""
-
-    connection: Hashable
-    message: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Closed:
-    """``connection`` has ended, however."""
-
-    connection: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """More waits for ``connection`` than it takes."""
-
-    connection: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class Drained:
-    """``connection`` has taken what waited for it."""
-
-    connection: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class Verified:
-    """The answer to `Verify`."""
-
-    connection: Hashable
-    right: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Announced:
-    """The server's own people say ``text`` to everybody."""
-
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Stopped:
-    """The server ends; ``reconnect``: in how many seconds its clients shall try again, None for not at all."""
-
-    reconnect: float | None = 1.0
-
-
-Input: TypeAlias = Opened | Received | Closed | Blocked | Drained | Verified | Announced | Stopped
-
-
-# ------------------------------------------------------------------- outputs
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Send ``message`` to all of ``connections``, encoded once."""
-
-    connections: tuple[Hashable, ...]
-    message: FromServer
-
-
-@dataclass(frozen=True, slots=True)
-class Shut:
-    """Close ``connection`` behind what it was sent. `Closed` need not come for it, and may."""
-
-    connection: Hashable
-
-
-@dataclass(frozen=True, slots=True)
-class Verify:
-    """Find out, beside the hub, whether ``password`` is that of ``name``; `Verified` is the answer."""
-
-    connection: Hashable
-    name: str
-    password: str
-
-
-Output: TypeAlias = Send | Shut | Verify
-
-
-# ------------------------------------------------------------------- options
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What the hub allows. Times are seconds, sizes bytes; bursts and rates are posts, and requests of other kinds.
-
-    ``move_burst`` and ``move_rate`` are of what others see of somebody's ways: a join counts once, a new name once for each
-    room that is told of it; to leave is always allowed, and counts too. ``newcomers`` and ``newcomer_rate`` are of sessions
-    that one address begins, at once and a second (``newcomers=0``: any number); who comes back by a token is not counted.
-
-    ``max_rooms`` is of open rooms that somebody is in, besides the ``lobby``; ``max_members`` of people in one of them.
-
-    ``max_private_each`` is of private rooms. Of somebody's, one origin may begin as many as are left for all others: so the
-    first address that floods them has half, the next one a quarter, and so on. None is taken away from whoever wrote in it.
-    """
-
-    max_text: int = 8 << 10
-    max_lines: int = 100
-    burst: int = 5
-    rate: float = 2.0
-    request_burst: int = 20
-    request_rate: float = 10.0
-    move_burst: int = 32
-    move_rate: float = 2.0
-    newcomers: int = 64
-    newcomer_rate: float = 2.0
-    max_frame: int = 1 << 16
-    max_rooms: int = 10_000
-    lobby: str = "lobby"
-    max_rooms_each: int = 32
-    max_private_each: int = 256
-    max_members: int = 5_000
-    max_sessions: int = 100_000
-    history: int = 50
-    heartbeat: float = 20.0
-    hello_timeout: float = 10.0
-    grace: float = 30.0
-    slow_reader_timeout: float = 30.0
-    session_lifetime: float = 86_400.0
-    unicode_names: bool = False
-    passwords: bool = False
-
-
-class _Bucket:
-    """So many at once, and so many a second."""
-
-    __slots__ = ("_at", "_burst", "_left", "_rate")
-
-    def __init__(self, burst: int, rate: float, now: float) -> None:
-        self._burst = self._left = float(burst)
-        self._rate = rate
-        self._at = now
-
-    def wait(self, now: float, cost: int = 1) -> float:
-        """Take ``cost``, and return 0; or take none, and return the seconds until there is one.
-
-        Where there is one, more than there are may be taken: the next taker waits so much longer.
-        """
-        if (wait := self._until_one(now)) == 0.0:
-            self._left -= cost
-        return wait
-
-    def owe(self, now: float) -> None:
-        """Take one, whether there is one or not."""
-        self._until_one(now)
-        self._left -= 1
-
-    def full(self, now: float) -> bool:
-        """Whether it is as it was in the beginning."""
-        self._until_one(now)
-        return self._left >= self._burst
-
-    def _until_one(self, now: float) -> float:
-        self._left = min(self._burst, self._left + (now - self._at) * self._rate)
-        self._at = now
-        return 0.0 if self._left >= 1 - 1e-9 else (1 - self._left) / self._rate
-
-
-@dataclass(slots=True, eq=False)
-class _Connection:
-    """One connection: who it is, and how far it has been told of each room that it is behind in."""
-
-    name: Hashable
-    private: bool
-    origin: str
-    since: float
-    heard: float
-    session: _Session | None = None
-    hello: Hello | None = None  # while its password is being verified
-    behind: dict[str, int] = field(default_factory=dict[str, int])
-    blocked: float | None = None
-    pinged: float | None = None  # since when an answer is waited for
-    refused: int = 0
-    early: int = 0  # bytes that it sent before it was let in
-    closing: bool = False
-
-
-@dataclass(slots=True, eq=False)
-class _Session:
-    """A person, for as long as their token is good."""
-
-    id: str
-    name: str
-    posts: _Bucket
-    requests: _Bucket
-    moves: _Bucket
-    tokens: tuple[str, ...] = ()
-    rooms: set[str] = field(default_factory=set[str])  # those with joined and left, not private ones
-    private: dict[str, str] = field(default_factory=dict[str, str])  # and the origin of the other one, who began it
-    connection: _Connection | None = None
-    named: bool = True  # whether the name is still theirs: it is free again behind the time of grace
-    lost: float = 0.0
-    seen: int = 0
-    attempt: int = 0  # of its connection: those with a lower one are over, for their client
-    recent: dict[int, tuple[str, int]] = field(default_factory=dict[int, tuple[str, int]])
-
-
-@dataclass(slots=True, eq=False)
-class _Room:
-    """A log of events. ``live`` have been told of all up to ``head``."""
-
-    name: str
-    head: int = 0
-    members: dict[str, _Session] = field(default_factory=dict[str, _Session])
-    live: dict[Hashable, _Connection] = field(default_factory=dict[Hashable, _Connection])
-    private: bool = False
-
-
 def _digest(token: str) -> str:
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()
 
 
 def _private_room(one: str, other: str) -> str:
@@ -356,29 +150,30 @@ class Hub:
     ) -> None:
         self._log = log
         self._options = options = options or Options()
-        times = (options.heartbeat, options.hello_timeout, options.grace, options.slow_reader_timeout)
-        self._look_every = min(1.0, min(times) / 4)
+        times = (options.heartbeat, options.hello_timeout, options.slow_reader_timeout)
+        self._look_every = max(LEAST_LOOK, min(1.0, min(times) / 4))
         self._make_token = make_token
         self._now = 0.0
         self._time = 0
         self._swept = float("-inf")
         self._stopped = False
         self._guests = 0
-        self._connections: dict[Hashable, _Connection] = {}
-        self._sessions: dict[str, _Session] = {}
-        self._names: dict[str, _Session] = {}
-        self._tokens: dict[str, _Session] = {}
-        self._lost: dict[str, _Session] = {}  # those in their time of grace, the longest first
-        self._absent: dict[str, _Session] = {}  # those behind it, who have left and may come back
-        self._rooms: dict[str, _Room] = {}  # those that somebody is in
+        self._connections: dict[Hashable, Connection] = {}
+        self._sessions: dict[str, Session] = {}
+        self._names: dict[str, Session] = {}
+        self._tokens: dict[str, Session] = {}
+        self._lost: dict[str, Session] = {}  # those in their time of grace, the longest first
+        self._absent: dict[str, Session] = {}  # those behind it, who have left and may come back
+        self._rooms: dict[str, Room] = {}  # those that somebody is in
         self._left: set[str] = set()  # those that somebody has left
         self._open = 0  # how many of them are not private
-        self._paged: dict[Hashable, _Connection] = {}  # those that are behind, and take what they are given
+        self._paged: dict[Hashable, Connection] = {}  # those that are behind, and take what they are given
         self._out: list[Output] = []
         self._staged: list[Event] = []
         self._posted: dict[Id, Event] = {}  # the posts among them
-        self._origins: dict[str, _Bucket] = {}  # the new sessions of those who have lately begun some
-        self._changed: dict[str, _Session] = {}
+        self._origins: dict[str, Bucket] = {}  # the new sessions of those who have lately begun some
+        self._greeting: Counter[str] = Counter()  # the connections of each that are in no session
+        self._changed: dict[str, Session] = {}
         self._gone: set[str] = set()
         self._begun = False
         self._room(ANNOUNCEMENTS)
@@ -397,7 +192,10 @@ class Hub:
             return None
         if any(connection.blocked is None for connection in self._paged.values()):
             return self._now
-        if self._connections or self._lost:
+        if self._lost:
+            next_to_leave = next(iter(self._lost.values())).lost + self._options.grace
+            return min(next_to_leave, self._swept + self._look_every)
+        if self._connections:
             return self._swept + self._look_every
         return self._swept + 60.0 if self._absent else None
 
@@ -436,6 +234,7 @@ class Hub:
             "behind": sum(len(connection.behind) for connection in self._connections.values()),
             "paged": len(self._paged),
             "origins": len(self._origins),
+            "greeting": len(self._greeting),
         }
 
     # -------------------------------------------------------------- the one door
@@ -449,16 +248,16 @@ class Hub:
         for given in inputs:
             self._take(given)
         if not self._stopped:
+            self._let_go()
             self._sweep()
+        added = sum(map(event_size, self._staged)) if self._paged else 0
         if self._staged or self._changed or self._gone:
             self._log.append(self._staged, [self._record(each) for each in self._changed.values()], self._gone)
             self._staged, self._posted, self._changed, self._gone = [], {}, {}, set()
         # Not before: a room that is entered again goes on behind what the log has of it.
         self._drop_empty()
         # Behind the commit, so that the log has all that is read from it.
-        for connection in list(self._paged.values()):
-            if connection.blocked is None:
-                self._page(connection)
+        self._catch_up(added)
         out, self._out = self._out, []
         return out
 
@@ -493,7 +292,11 @@ class Hub:
         """Take up the sessions of before: their connections are lost, and their time of grace begins now."""
         self._begun = True
         for record in sorted(self._log.sessions(), key=lambda record: record.seen):
-            session = _Session(record.id, record.name, *self._buckets(), record.tokens, seen=record.seen)
+            there = record.named or bool(record.rooms)
+            # Of those who were there, it is told since when, which may be long ago: their lifetime begins now.
+            seen = self._time if there else record.seen
+            session = Session(record.id, record.name, *self._buckets(), record.tokens, seen=seen)
+            session.lost = self._now - max(0, self._time - seen) / 1000
             session.rooms = set(record.rooms)
             for digest in record.tokens:
                 self._tokens[digest] = session
@@ -504,14 +307,13 @@ class Hub:
             session.private = dict.fromkeys(record.private, "")
             for name in (*record.rooms, *record.private):
                 self._room(name).members[record.id] = session
-            session.lost = self._now
-            (self._lost if session.named or session.rooms else self._absent)[record.id] = session
+            (self._lost if there else self._absent)[record.id] = session
 
-    def _room(self, name: str) -> _Room:
+    def _room(self, name: str) -> Room:
         """The room ``name``; it need not be known yet."""
         room = self._rooms.get(name)
         if room is None:
-            room = self._rooms[name] = _Room(name, self._log.head(name), private=name.startswith("@"))
+            room = self._rooms[name] = Room(name, self._log.head(name), private=name.startswith("@"))
             self._open += not room.private
         return room
 
@@ -524,21 +326,21 @@ class Hub:
                 self._open -= not room.private
         self._left.clear()
 
-    def _buckets(self) -> tuple[_Bucket, _Bucket, _Bucket]:
+    def _buckets(self) -> tuple[Bucket, Bucket, Bucket]:
         options = self._options
         return (
-            _Bucket(options.burst, options.rate, self._now),
-            _Bucket(options.request_burst, options.request_rate, self._now),
-            _Bucket(options.move_burst, options.move_rate, self._now),
+            Bucket(options.burst, options.rate, self._now),
+            Bucket(options.request_burst, options.request_rate, self._now),
+            Bucket(options.move_burst, options.move_rate, self._now),
         )
 
-    def _record(self, session: _Session) -> SessionRecord:
+    def _record(self, session: Session) -> SessionRecord:
         return SessionRecord(
             id=session.id,
             name=session.name,
             tokens=session.tokens,
             rooms=tuple(sorted(session.rooms)),
-            private=tuple(sorted(session.private)),
+            private=tuple(session.private),
             seen=session.seen,
             named=session.named,
         )
@@ -549,24 +351,38 @@ class Hub:
         if self._stopped:
             self._out.append(Shut(given.connection))
             return
-        self._connections[given.connection] = _Connection(
-            given.connection, given.private, given.origin, self._now, self._now
-        )
+        connection = Connection(given.connection, given.private, given.origin, self._now, self._now)
+        self._connections[given.connection] = connection
+        if given.origin:
+            connection.greeting = True
+            self._greeting[given.origin] += 1
+            if 0 < self._options.max_greeting < self._greeting[given.origin]:
+                text = f"too many connections from your address are in no session; try again in {GREETING_WAIT:g} s"
+                self._close(connection, "too-many-connections", text, GREETING_WAIT)
 
-    def _reply(self, connection: _Connection, message: FromServer) -> None:
+    def _greeted(self, connection: Connection) -> None:
+        """It is in a session, or over."""
+        if connection.greeting:
+            connection.greeting = False
+            self._greeting[connection.origin] -= 1
+            if not self._greeting[connection.origin]:
+                del self._greeting[connection.origin]
+
+    def _reply(self, connection: Connection, message: FromServer) -> None:
         self._out.append(Send((connection.name,), message))
 
-    def _close(self, connection: _Connection, code: str, text: str, reconnect: float | None = None) -> None:
+    def _close(self, connection: Connection, code: str, text: str, reconnect: float | None = None) -> None:
         self._reply(connection, Close(code=code, text=text, reconnect=reconnect))
         self._detach(connection)
         connection.closing = True
         self._out.append(Shut(connection.name))
         self._connections.pop(connection.name, None)
 
-    def _detach(self, connection: _Connection) -> None:
+    def _detach(self, connection: Connection) -> None:
         """The connection carries its session no more; the session's time of grace begins."""
         session = connection.session
         self._paged.pop(connection.name, None)
+        self._greeted(connection)
         if session is None:
             return
         for name in (*session.rooms, *session.private, ANNOUNCEMENTS):
@@ -579,7 +395,7 @@ class Hub:
         self._lost[session.id] = session
         self._changed[session.id] = session
 
-    def _block(self, connection: _Connection) -> None:
+    def _block(self, connection: Connection) -> None:
         if connection.blocked is not None:
             return
         connection.blocked = self._now
@@ -593,7 +409,7 @@ class Hub:
         if connection.behind:
             self._paged[connection.name] = connection
 
-    def _drain(self, connection: _Connection) -> None:
+    def _drain(self, connection: Connection) -> None:
         if connection.blocked is None:
             return
         connection.blocked = None
@@ -601,15 +417,35 @@ class Hub:
             if self._rooms[name].head > seq:
                 self._reply(connection, Lag(room=name, seq=seq))
 
-    def _follow(self, connection: _Connection, room: _Room, after: int) -> None:
+    def _unfollow(self, connection: Connection, room: Room) -> None:
+        """Tell ``connection`` nothing more of ``room``."""
+        room.live.pop(connection.name, None)
+        connection.behind.pop(room.name, None)
+
+    def _follow(self, connection: Connection, room: Room, after: int) -> None:
         """Tell ``connection`` of all events of ``room`` behind ``after``."""
         room.live.pop(connection.name, None)
         connection.behind[room.name] = after
         self._paged[connection.name] = connection
 
-    def _page(self, connection: _Connection) -> None:
-        """Give a connection that is behind the next of the log; it is live where it has caught up."""
-        left = PAGE_BYTES
+    def _catch_up(self, added: int) -> None:
+        """Give those that are behind the next of the log, one after the other: as much as was ``added`` to it, and one page.
+
+        Not a page each, or nobody else would be heard meanwhile; and not less, or they would never catch up with a crowd.
+        """
+        left = PAGE_BYTES + added * len(self._paged)
+        for connection in list(self._paged.values()):
+            if left <= 0:
+                break
+            if connection.blocked is None:
+                left = self._page(connection, left)
+
+    def _page(self, connection: Connection, left: int) -> int:
+        """Give a connection that is behind ``left`` bytes of the log, or the next event: how many are left then.
+
+        It is live where it has caught up, and the last of those that are behind where it has not.
+        """
+        del self._paged[connection.name]
         for name, seq in list(connection.behind.items()):
             room = self._rooms[name]
             told = seq
@@ -617,16 +453,19 @@ class Hub:
                 for event in self._log.read(name, told, 100):
                     self._reply(connection, event)
                     told = event.seq
-                    left -= _event_size(event)
+                    left -= event_size(event)
                     if left <= 0:
                         break
+            if told > seq:
+                room.told = self._now
             if told == room.head:
                 del connection.behind[name]
                 room.live[connection.name] = connection
             else:
                 connection.behind[name] = told
-        if not connection.behind:
-            del self._paged[connection.name]
+        if connection.behind:
+            self._paged[connection.name] = connection
+        return left
 
     # ------------------------------------------------------------------ deadlines
 
@@ -650,23 +489,27 @@ class Hub:
             elif self._now - connection.heard >= options.heartbeat:
                 connection.pinged = self._now
                 self._reply(connection, Ping(n=int(self._now)))
-        while self._lost:
-            session = next(iter(self._lost.values()))
-            if self._now - session.lost < options.grace:
-                break
-            self._leave_all(session, "connection lost")
         for origin in [origin for origin, bucket in self._origins.items() if bucket.full(self._now)]:
             del self._origins[origin]
         self._forget()
 
+    def _let_go(self) -> None:
+        """Those whose time of grace is over have left."""
+        while self._lost:
+            session = next(iter(self._lost.values()))
+            if self._now < session.lost + self._options.grace:
+                break
+            self._leave_all(session, "connection lost")
+
     def _forget(self) -> None:
         """Sessions that nobody came back for."""
-        oldest = self._time - int(self._options.session_lifetime * 1000)
+        oldest = self._now - self._options.session_lifetime
         crowd = len(self._sessions) - self._options.max_sessions
-        forgotten: list[_Session] = []
+        forgotten: list[Session] = []
         for session in self._absent.values():
-            if len(forgotten) >= crowd and session.seen >= oldest:
-                break  # those behind it were seen later
+            if len(forgotten) >= crowd and session.lost > oldest:
+                # Those behind it were lost later; or a password has cut this one's time of grace, and they wait for the rest.
+                break
             forgotten.append(session)
         for session in forgotten:
             self._end_session(session)
@@ -680,12 +523,12 @@ class Hub:
 
     # ------------------------------------------------------------------- messages
 
-    def _received(self, connection: _Connection, message: Any) -> None:
+    def _received(self, connection: Connection, message: Any) -> None:
         connection.heard = self._now
         connection.pinged = None
         session = connection.session
         if session is None and not self._known(message):
-            connection.early += _size(message)
+            connection.early += message_size(message)
             if connection.early > HELLO_BYTES:
                 self._close(connection, "too-long", f"before the hello is answered, {HELLO_BYTES} bytes are the most")
                 return
@@ -707,7 +550,7 @@ class Hub:
             reason = clean_line(asked.reason)[:MAX_REASON].strip() or "bye"
             self._detach(connection)
             self._leave_all(session, reason)
-            self._end_session(session)
+            self._end_session(session, reason)
             self._close(connection, "bye", "good-bye")
         else:
             self._asked(connection, session, asked)
@@ -720,8 +563,8 @@ class Hub:
 
     def _asked(
         self,
-        connection: _Connection,
-        session: _Session,
+        connection: Connection,
+        session: Session,
         asked: Join | Leave | Post | History | Rename | Who | Rooms,
     ) -> None:
         if asked.id[0] != session.id:
@@ -742,14 +585,14 @@ class Hub:
             else:
                 self._reply(connection, RoomList(id=asked.id, rooms=self._fullest()))
 
-    def _refuse(self, connection: _Connection, error: Error) -> None:
+    def _refuse(self, connection: Connection, error: Error) -> None:
         connection.refused += 1
         if connection.refused > PATIENCE:
             self._close(connection, "flood", "too much of what you send is refused", 10.0)
         else:
             self._reply(connection, error)
 
-    def _may_ask(self, connection: _Connection, session: _Session, id_: Id | None) -> bool:
+    def _may_ask(self, connection: Connection, session: Session, id_: Id | None) -> bool:
         wait = session.requests.wait(self._now)
         if wait:
             self._too_fast(connection, id_, wait)
@@ -757,13 +600,13 @@ class Hub:
         connection.refused = 0
         return True
 
-    def _too_fast(self, connection: _Connection, id_: Id | None, wait: float) -> None:
+    def _too_fast(self, connection: Connection, id_: Id | None, wait: float) -> None:
         text = f"too fast; go on in {wait:.1f} s"
         self._refuse(connection, Error(code="rate", text=text, id=id_, retry_after=wait))
 
     # ------------------------------------------------------------- hello, resume
 
-    def _hello(self, connection: _Connection, asked: Hello) -> None:
+    def _hello(self, connection: Connection, asked: Hello) -> None:
         if connection.session is not None or connection.hello is not None:
             self._refuse(connection, Error(code="already", text="you have said hello"))
             return
@@ -771,42 +614,53 @@ class Hub:
             text = f"this server speaks version {VERSION}, not {asked.version}"
             self._close(connection, "version", text)
             return
-        if not self._resumed(connection, asked):
-            if wait := self._too_many_new(connection.origin):
-                text = f"too many have come from your address; try again in {wait:.1f} s"
-                self._close(connection, "too-many-new", text, wait)
-            elif self._options.passwords:
-                self._verify(connection, asked)
-            else:
-                self._begin_session(connection, asked)
+        if self._resumed(connection, asked):
+            return
+        if self._options.passwords:
+            self._verify(connection, asked)
+        elif asked.name is not None and (error := self._unfit(asked.name, None)) is not None:
+            self._refuse(connection, error)
+        elif not self._too_many_new(connection):
+            self._begin_session(connection, asked)
 
-    def _resumed(self, connection: _Connection, asked: Hello) -> bool:
-        """Go on with the session that ``asked`` has the token of, where there is one."""
-        if asked.resume is None or (session := self._tokens.get(_digest(asked.resume.token))) is None:
+    def _resumed(self, connection: Connection, asked: Hello) -> bool:
+        """Answer a hello that has the token of a session: mostly, by going on with that."""
+        resume = asked.resume
+        if resume is None or (session := self._tokens.get(_digest(resume.token))) is None:
             return False
-        self._resume(connection, session, asked.resume)
+        if 0 < resume.attempt < session.attempt:
+            self._close(connection, "overtaken", "you have connected anew since")
+            return True
+        if self._options.passwords and not session.named and self._taken(session.name):
+            # It would have to be called something else, whose password nobody has shown.
+            self._end_session(session)
+            return False
+        self._resume(connection, session, resume)
         return True
 
-    def _too_many_new(self, origin: str) -> float:
-        """Count one more session of ``origin``, and return 0; or the seconds until there may be one."""
-        options = self._options
+    def _too_many_new(self, connection: Connection) -> bool:
+        """Count one more session of those at its origin; where there may be none, close the connection."""
+        options, origin = self._options, connection.origin
         if not origin or not options.newcomers:
-            return 0.0
+            return False
         bucket = self._origins.get(origin)
         if bucket is None:
-            bucket = self._origins[origin] = _Bucket(options.newcomers, options.newcomer_rate, self._now)
-        return bucket.wait(self._now)
+            bucket = self._origins[origin] = Bucket(options.newcomers, options.newcomer_rate, self._now)
+        if wait := bucket.wait(self._now):
+            text = f"too many have come from your address; try again in {wait:.1f} s"
+            self._close(connection, "too-many-new", text, wait)
+        return wait > 0
 
-    def _verify(self, connection: _Connection, asked: Hello) -> None:
+    def _verify(self, connection: Connection, asked: Hello) -> None:
         if not connection.private:
             self._close(connection, "insecure", "passwords are taken over TLS or a unix socket only")
         elif asked.name is None or asked.password is None:
             self._refuse(connection, Error(code="password", text="this server asks for a name and its password"))
-        else:
+        elif not self._too_many_new(connection):
             connection.hello = asked
             self._out.append(Verify(connection.name, asked.name, asked.password))
 
-    def _verified(self, connection: _Connection, *, right: bool) -> None:
+    def _verified(self, connection: Connection, *, right: bool) -> None:
         asked, connection.hello = connection.hello, None
         if asked is None:
             return
@@ -819,19 +673,18 @@ class Hub:
             if holder is not None and holder.connection is None:
                 # Whoever knows the password is that person: their lost session need not be waited for.
                 self._leave_all(holder, "connection lost")
-            self._begin_session(connection, asked)
+            if (error := self._unfit(asked.name, None)) is not None:
+                self._refuse(connection, error)
+            else:
+                self._begin_session(connection, asked)
         else:
             connection.refused += PATIENCE // 4  # a few tries, not many
             self._refuse(connection, Error(code="password", text="this is not the password of this name"))
 
-    def _begin_session(self, connection: _Connection, asked: Hello) -> None:
-        name = asked.name
-        if name is None:
-            name = self._guest()
-        elif (error := self._unfit(name, None)) is not None:
-            self._refuse(connection, error)
-            return
-        session = _Session(self._make_token(9), name, *self._buckets())
+    def _begin_session(self, connection: Connection, asked: Hello) -> None:
+        """Begin a session with a name that is fit."""
+        name = self._guest() if asked.name is None else asked.name
+        session = Session(self._make_token(9), name, *self._buckets())
         self._sessions[session.id] = session
         self._names[key(name)] = session
         if asked.resume is not None and len(asked.resume.token) >= LEAST_TOKEN:
@@ -844,10 +697,7 @@ class Hub:
         self._reply(connection, Reset(room=ANNOUNCEMENTS, seq=announcements.head))
         self._follow(connection, announcements, announcements.head)
 
-    def _resume(self, connection: _Connection, session: _Session, resume: Resume) -> None:
-        if 0 < resume.attempt < session.attempt:
-            self._close(connection, "overtaken", "you have connected anew since")
-            return
+    def _resume(self, connection: Connection, session: Session, resume: Resume) -> None:
         session.attempt = max(session.attempt, resume.attempt)
         if session.connection is not None:
             self._close(session.connection, "replaced", "you have connected anew from elsewhere")
@@ -876,7 +726,7 @@ class Hub:
                 self._reply(connection, self._members(room))
             self._follow(connection, room, self._from(connection, room, cursors.get(name)))
 
-    def _from(self, connection: _Connection, room: _Room, after: int | None) -> int:
+    def _from(self, connection: Connection, room: Room, after: int | None) -> int:
         """From where on a connection is told of a room, whose last event it knows is ``after``."""
         if after is not None and after <= room.head:
             return after
@@ -884,13 +734,14 @@ class Hub:
         self._reply(connection, Reset(room=room.name, seq=start))
         return start
 
-    def _welcome(self, connection: _Connection, session: _Session, *, resumed: bool) -> None:
+    def _welcome(self, connection: Connection, session: Session, *, resumed: bool) -> None:
         token = self._make_token(18)
         session.tokens = (*session.tokens, _digest(token))
         self._tokens[_digest(token)] = session
         session.connection = connection
         connection.session = session
         connection.refused = 0
+        self._greeted(connection)
         session.seen = self._time
         self._changed[session.id] = session
         options = self._options
@@ -921,7 +772,7 @@ class Hub:
             if name not in self._names:
                 return name
 
-    def _unfit(self, name: str, session: _Session | None) -> Error | None:
+    def _unfit(self, name: str, session: Session | None) -> Error | None:
         """Why a session cannot be called ``name``."""
         if (text := bad_name(name, allow_unicode=self._options.unicode_names)) is not None:
             return Error(code="bad-name", text=text)
@@ -930,42 +781,47 @@ class Hub:
             return Error(code="name-taken", text=f"this name is taken{hint}")
         return None
 
-    def _taken(self, name: str, session: _Session | None = None) -> bool:
+    def _taken(self, name: str, session: Session | None = None) -> bool:
         """Whether somebody else than ``session`` is called so, or nearly so."""
         holder = self._names.get(key(name))
         if holder is not None:
             return holder is not session
+        if session is not None and any(
+            key(other.name) == key(name)
+            for room in session.private
+            for other in self._rooms[room].members.values()
+            if other is not session
+        ):
+            return True  # it was theirs when they were here, and the room of the two knows them by it
         return self._options.unicode_names and any(
             look_alike(name, other.name) for other in self._names.values() if other is not session
         )
 
-    def _end_session(self, session: _Session) -> None:
-        """Forget a session that has left all rooms; nothing of it is kept but what it said."""
+    def _end_session(self, session: Session, reason: str = "") -> None:
+        """Forget a session that has left all open rooms; nothing of it is kept but what it said."""
         for digest in session.tokens:
             self._tokens.pop(digest, None)
-        for name in sorted(session.private):
-            self._leave_private(session, name)
+        for name in list(session.private):
+            self._leave_private(session, name, reason)
         self._sessions.pop(session.id, None)
         self._lost.pop(session.id, None)
         self._absent.pop(session.id, None)
         self._changed.pop(session.id, None)
         self._gone.add(session.id)
 
-    def _leave_private(self, session: _Session, name: str) -> None:
-        """``session`` is in the private room ``name`` no more."""
+    def _leave_private(self, session: Session, name: str, reason: str = "") -> None:
+        """``session`` is in the private room ``name`` no more; the other one, if in it, is told."""
         room = self._rooms[name]
         del room.members[session.id]
         del session.private[name]
         self._left.add(name)
         self._changed[session.id] = session
-        connection = session.connection
-        if connection is not None:
-            room.live.pop(connection.name, None)
-            connection.behind.pop(name, None)
-            if not connection.behind:
-                self._paged.pop(connection.name, None)
+        if session.connection is not None:
+            self._unfollow(session.connection, room)
+        if room.members:
+            self._publish(room, "left", session.name, reason)
 
-    def _leave_all(self, session: _Session, reason: str) -> None:
+    def _leave_all(self, session: Session, reason: str) -> None:
         """``session`` is in no open room any more, and its name is free."""
         for name in sorted(session.rooms):
             room = self._rooms[name]
@@ -982,8 +838,9 @@ class Hub:
 
     # ----------------------------------------------------------------------- rooms
 
-    def _publish(self, room: _Room, kind: EventKind, sender: str, text: str = "", id_: Id | None = None) -> int:
+    def _publish(self, room: Room, kind: EventKind, sender: str, text: str = "", id_: Id | None = None) -> int:
         room.head += 1
+        room.told = self._now
         event = Event(room=room.name, seq=room.head, time=self._time, sender=sender, kind=kind, text=text, id=id_)
         self._staged.append(event)
         if id_ is not None:
@@ -992,21 +849,21 @@ class Hub:
             self._out.append(Send(tuple(room.live), event))
         return room.head
 
-    def _members(self, room: _Room) -> Members:
+    def _members(self, room: Room) -> Members:
         return Members(room=room.name, names=sorted(session.name for session in room.members.values()), at=room.head)
 
-    def _entered(self, session: _Session, name: str) -> _Room | None:
+    def _entered(self, session: Session, name: str) -> Room | None:
         """The room ``name``, where ``session`` is in it."""
         if name == ANNOUNCEMENTS:
             return self._rooms[ANNOUNCEMENTS]
         name = name if name.startswith("@") else key(name)
         return self._rooms[name] if name in session.rooms or name in session.private else None
 
-    def _nowhere(self, connection: _Connection, id_: Id) -> None:
+    def _nowhere(self, connection: Connection, id_: Id) -> None:
         # The same for a room that is not there: nobody learns which private rooms there are.
         self._refuse(connection, Error(code="not-in-room", text="you are not in such a room", id=id_))
 
-    def _join(self, connection: _Connection, session: _Session, asked: Join) -> None:
+    def _join(self, connection: Connection, session: Session, asked: Join) -> None:
         name = asked.room if asked.room.startswith("@") else key(asked.room)
         if name in session.private or name in session.rooms:
             room = self._rooms[name]
@@ -1045,27 +902,24 @@ class Hub:
         self._reply(connection, self._members(room))
         self._follow(connection, room, start)
 
-    def _leave(self, connection: _Connection, session: _Session, asked: Leave) -> None:
+    def _leave(self, connection: Connection, session: Session, asked: Leave) -> None:
         room = self._entered(session, asked.room)
         if room is None or room.name == ANNOUNCEMENTS:
             self._nowhere(connection, asked.id)
             return
+        session.moves.owe(self._now)
         if room.private:
             self._leave_private(session, room.name)
         else:
-            room.live.pop(connection.name, None)
-            connection.behind.pop(room.name, None)
-            if not connection.behind:
-                self._paged.pop(connection.name, None)
+            self._unfollow(connection, room)
             del room.members[session.id]
             self._left.add(room.name)
             session.rooms.discard(room.name)
-            session.moves.owe(self._now)
             self._publish(room, "left", session.name)
             self._changed[session.id] = session
         self._reply(connection, Ok(id=asked.id, room=room.name))
 
-    def _who(self, connection: _Connection, session: _Session, asked: Who) -> None:
+    def _who(self, connection: Connection, session: Session, asked: Who) -> None:
         room = self._entered(session, asked.room)
         if room is None or room.name == ANNOUNCEMENTS:
             self._nowhere(connection, asked.id)
@@ -1073,7 +927,7 @@ class Hub:
         self._reply(connection, self._members(room))
         self._reply(connection, Ok(id=asked.id, room=room.name))
 
-    def _history(self, connection: _Connection, session: _Session, asked: History) -> None:
+    def _history(self, connection: Connection, session: Session, asked: History) -> None:
         room = self._entered(session, asked.room)
         if room is None:
             self._nowhere(connection, asked.id)
@@ -1084,7 +938,7 @@ class Hub:
         kept: list[Event] = []
         left = self._options.max_frame - PAGE_HEAD
         for event in reversed(events):
-            left -= _written_size(event)
+            left -= written_size(event)
             if left < 0 and kept:
                 break
             kept.append(event)
@@ -1094,7 +948,7 @@ class Hub:
             Page(id=asked.id, room=room.name, events=kept, more=bool(kept) and kept[0].seq > 1),
         )
 
-    def _rename(self, connection: _Connection, session: _Session, asked: Rename) -> None:
+    def _rename(self, connection: Connection, session: Session, asked: Rename) -> None:
         if self._options.passwords:
             error: Error | None = Error(code="fixed-name", text="names belong to their passwords here")
         else:
@@ -1112,7 +966,7 @@ class Hub:
             self._names[key(asked.name)] = session
         self._reply(connection, Ok(id=asked.id))
 
-    def _call(self, session: _Session, name: str) -> None:
+    def _call(self, session: Session, name: str) -> None:
         """``session`` is called ``name`` from now on, and its rooms are told."""
         former, session.name = session.name, name
         self._changed[session.id] = session
@@ -1121,7 +975,7 @@ class Hub:
 
     # ----------------------------------------------------------------------- posts
 
-    def _post(self, connection: _Connection, session: _Session, asked: Post) -> None:
+    def _post(self, connection: Connection, session: Session, asked: Post) -> None:
         number = asked.id[1]
         if number not in session.recent:
             stored = self._posted.get(asked.id) or self._log.find(asked.id)
@@ -1157,7 +1011,7 @@ class Hub:
             elif asked.room is not None:
                 self._nowhere(connection, asked.id)
 
-    def _store(self, connection: _Connection, session: _Session, room: _Room, asked: Post, text: str) -> None:
+    def _store(self, connection: Connection, session: Session, room: Room, asked: Post, text: str) -> None:
         if room.private and len(room.members) < 2:
             self._refuse(connection, Error(code="gone", text="the other one has gone", id=asked.id))
             return
@@ -1167,8 +1021,8 @@ class Hub:
             del session.recent[next(iter(session.recent))]
         self._reply(connection, Ok(id=asked.id, room=room.name, seq=seq))
 
-    def _room_with(self, connection: _Connection, session: _Session, asked: Post) -> _Room | None:
-        """The room of two with the one whom a private post is for; where there is none, it is opened, and both are told."""
+    def _room_with(self, connection: Connection, session: Session, asked: Post) -> Room | None:
+        """The room of two with the one whom a private post is for; whoever is not in it is, from now on, and told of it."""
         assert asked.to is not None
         other = self._names.get(key(asked.to))
         if other is None or other is session:
@@ -1176,58 +1030,63 @@ class Hub:
             self._refuse(connection, Error(code="no-such-name", text=text, id=asked.id))
             return None
         name = _private_room(session.id, other.id)
-        if name in session.private and name in other.private:
+        entering = [
+            (one, origin) for one, origin in ((session, ""), (other, connection.origin)) if name not in one.private
+        ]
+        if not entering:
             return self._rooms[name]
-        for one, origin in ((session, ""), (other, connection.origin)):
-            if name not in one.private and self._is_full(one, origin):
-                self._spare(one)
-                if self._is_full(one, origin):
-                    text = "one of you talks to too many people already, or to too many at one address"
-                    self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
-                    return None
+        if wait := session.moves.wait(self._now):
+            self._too_fast(connection, asked.id, wait)
+            return None
+        if not all(self._has_place(one, origin) for one, origin in entering):
+            text = "one of you talks to too many people already, or to too many at one address"
+            self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
+            return None
         room = self._room(name)
-        for one in (session, other):
+        begun = not room.members
+        for one, origin in entering:
             room.members[one.id] = one
-            one.private.setdefault(name, connection.origin if one is other else "")
+            one.private[name] = origin
             self._changed[one.id] = one
-        for one in (session, other):
-            if one.connection is not None and one.connection.name not in room.live:
+            if not begun:
+                self._publish(room, "joined", one.name)
+        for one, _ in entering:
+            if one.connection is not None:
                 self._reply(one.connection, self._members(room))
-                if name not in one.connection.behind:
-                    self._reply(one.connection, Reset(room=name, seq=room.head))
-                    self._follow(one.connection, room, room.head)
+                self._reply(one.connection, Reset(room=name, seq=room.head))
+                self._follow(one.connection, room, room.head)
         return room
 
-    def _is_full(self, session: _Session, origin: str) -> bool:
+    def _has_place(self, session: Session, origin: str) -> bool:
+        """Whether ``session`` may be in one more private room, that those at ``origin`` begin; it leaves what it can spare."""
+        while self._is_full(session, origin):
+            spare = self._spare(session, origin)
+            if spare is None:
+                return False
+            self._leave_private(session, spare)
+        return True
+
+    def _is_full(self, session: Session, origin: str) -> bool:
         """Whether ``session`` is in as many private rooms as may be, or those at ``origin`` have begun their share of them."""
         left = self._options.max_private_each - len(session.private)
         return left <= 0 or (origin != "" and sum(each == origin for each in session.private.values()) >= left)
 
-    def _spare(self, session: _Session) -> None:
-        """Make ``session``, if it is there, leave one private room that it has read and the other has left."""
-        if session.connection is None:
-            return
-        for name in sorted(session.private):
+    def _spare(self, session: Session, origin: str) -> str | None:
+        """A private room that ``session`` has read, and whose other one has left it or is behind the time of grace.
+
+        Those that were begun at ``origin`` come first, then those that the other one has left, then the oldest. What others
+        have begun is spared only where no place at all is left.
+        """
+        connection = session.connection
+        if connection is None:
+            return None
+        all_taken = len(session.private) >= self._options.max_private_each
+        spare: list[tuple[bool, int, str]] = []
+        for name, begun_at in session.private.items():
             room = self._rooms[name]
-            if len(room.members) < 2 and session.connection.name in room.live:
-                self._leave_private(session, name)
-                return
-
-
-def _event_size(event: Event) -> int:
-    """How many bytes an event takes, at most, as every codec that carries maps writes it."""
-    texts = len(event.text) + len(event.sender) + len(event.room)
-    return texts * 4 + EVENT_BYTES
-
-
-def _written_size(event: Event) -> int:
-    """How many bytes an event takes in a page, at most: JSON is the longest of the codecs that carry maps."""
-    return len(msgspec.json.encode(event)) + 8
-
-
-def _size(message: Any) -> int:
-    """About how many bytes a message took on the wire."""
-    try:
-        return len(msgspec.msgpack.encode(message))
-    except (TypeError, ValueError, RecursionError, OverflowError):
-        return HELLO_BYTES + 1
+            # What was told before it was heard of last has come; what was told since may get lost with the connection.
+            read = connection.name in room.live and room.told < connection.heard
+            gone = all(other is session or other.id in self._absent for other in room.members.values())
+            if read and gone and (all_taken or begun_at == origin):
+                spare.append((begun_at != origin, len(room.members), name))
+        return min(spare, key=lambda each: each[:2])[2] if spare else None

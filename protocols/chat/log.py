@@ -24,8 +24,9 @@ class SessionRecord:
     """What is kept of a session, so that it can go on behind a restart.
 
     ``tokens`` are digests: of the token in use and of the one that was issued last, for the client may not have got it.
-    ``rooms`` are the open ones, ``private`` those of two. ``named`` tells whether the name is still theirs. ``seen``,
-    milliseconds since 1970, is when its last connection began or ended.
+    ``rooms`` are the open ones, ``private`` those of two, the oldest first. ``named`` tells whether the name is still theirs:
+    then they were there, or had just lost the connection. ``seen``, milliseconds since 1970, is when its last connection
+    began or ended; of those who were there at a restart and have not come back, when that was.
     """
 
     id: str

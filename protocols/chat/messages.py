@@ -121,7 +121,7 @@ class Join(_Record, frozen=True, kw_only=True):
 
 
 class Leave(_Record, frozen=True, kw_only=True):
-    """Leave ``room``."""
+    """Leave ``room``; the others in it are told. Of a room of two, the next post from one to the other opens it again."""
 
     id: Id
     room: _Room
@@ -237,7 +237,11 @@ class Event(_Record, frozen=True, kw_only=True):
 
 
 class Members(_Record, frozen=True, kw_only=True):
-    """Who is in ``room``, true for the moment behind the event ``at``."""
+    """Who is in ``room``, true for the moment behind the event ``at``; events tell of all who come and go since.
+
+    It is told to whoever enters a room or comes back into it, and as the answer to `Who`. In a room of two somebody is, there
+    or not, until they leave it or their session ends.
+    """
 
     room: str
     names: list[str]
@@ -310,9 +314,12 @@ def from_client(message: Any) -> FromClient:
     if kind not in _FROM_CLIENT:
         raise Refused("unsupported", f"no such type of message: {kind[:32]!r}", _id_of(message))
     try:
-        return msgspec.convert(message, FromClient)  # type: ignore[no-any-return, arg-type, unused-ignore] # a union is a type here
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+        asked: FromClient = msgspec.convert(message, FromClient)  # type: ignore[arg-type, unused-ignore] # a union is a type here
+        # A codec that is lax gives halves of surrogate pairs, which no other codec and no file would take.
+        msgspec.msgpack.encode(asked)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError, OverflowError) as error:
         raise Refused("malformed", str(error)[:200], _id_of(message)) from None
+    return asked
 
 
 def from_server(message: Any) -> FromServer | None:
@@ -321,7 +328,7 @@ def from_server(message: Any) -> FromServer | None:
         return None
     try:
         return msgspec.convert(message, FromServer)  # type: ignore[no-any-return, arg-type, unused-ignore] # as above
-    except (msgspec.ValidationError, RecursionError, OverflowError) as error:
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError, OverflowError) as error:
         raise Refused("malformed", str(error)[:200]) from None
 
 
@@ -341,6 +348,8 @@ def _kind_of(message: Any) -> str:
 def _id_of(message: Any) -> Id | None:
     """The id of a message that is otherwise wrong, so that its sender knows which one was refused."""
     try:
-        return msgspec.convert(message.get("id"), Id)  # type: ignore[no-any-return, unused-ignore] # as above
-    except (msgspec.ValidationError, RecursionError, OverflowError):
+        id_: Id = msgspec.convert(message.get("id"), Id)
+        msgspec.msgpack.encode(id_)
+    except (msgspec.ValidationError, UnicodeEncodeError, RecursionError, OverflowError):
         return None
+    return id_

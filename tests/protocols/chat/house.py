@@ -38,10 +38,15 @@ def until(happened: Callable[[], Any], what: str) -> Any:
 class Guest:
     """One connection, and all that it was told, as maps."""
 
-    def __init__(self, address: Address, wire: Wire[Any] = WIRE, *, narrow: bool = False, **options: Any) -> None:
-        if narrow:  # its system takes little that is not read
+    def __init__(
+        self, address: Address, wire: Wire[Any] = WIRE, *, narrow: bool = False, source: str = "", **options: Any
+    ) -> None:
+        if narrow or source:
             sock = socket.socket()
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            if narrow:  # its system takes little that is not read
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            if source:  # it comes from another address of this machine
+                sock.bind((source, 0))
             sock.connect((address.host, address.port))
             self.connection = blocking.Connection(sock, wire, timeout=SECONDS)
         else:
@@ -153,6 +158,7 @@ class House:
     wire: Wire[Any]
     server: Any
     text_server: Any = None
+    text_service: Any = None
 
     @property
     def text(self) -> Address:
@@ -186,9 +192,9 @@ def house(
         framer: Any = wire.framer
         narrow = replace(wire, framer=replace(framer, max_frame=min(framer.max_frame, 1 << 16)))
         server = stack.enter_context(SERVERS[driver](listen, narrow, host.service(wire), **server_options))
-        second = None
+        second = service = None
         if text:
             service = stack.enter_context(TextService(host))
             second = stack.enter_context(SERVERS[driver](LOCAL, TEXT_WIRE, service, **(text_options or {})))
         stack.enter_context(host)
-        yield House(host, server.address, log, wire, server, second)
+        yield House(host, server.address, log, wire, server, second, service)

@@ -169,6 +169,9 @@ class Listener:
             self.lags += 1
         elif kind in ("error", "close"):
             self.all.trouble(f"{self.name}: {message}")
+            id_ = message.get("id")
+            if id_ is not None and self._sent.pop(id_[1], None) is not None:
+                self._look()  # refused, and no reason to wait for it
 
     def closed(self, peer: Any, error: Exception | None) -> None:
         if self.peer is not None or error is not None:
@@ -194,6 +197,9 @@ class Listener:
             return
         self.all.acknowledgement.add(time.monotonic() - self._sent.pop(n))
         self.acknowledged += 1
+        self._look()
+
+    def _look(self) -> None:
         if not self._left and not self._sent:
             self.all.posted()
 

@@ -12,7 +12,7 @@ from typing import Any, get_args
 import msgspec
 
 from protocols.chat import hub, messages
-from protocols.chat.hub import Options
+from protocols.chat.options import Options
 from protocols.chat.wires import DEFAULT_WIRE, LEAST_FRAME
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "chat-protocol.md"
@@ -20,9 +20,10 @@ PAGE = Path(__file__).parents[3] / "docs" / "reference" / "chat-protocol.md"
 HEAD = f"""# The chat's protocol
 
 What a client and a server of the chat say to each other, version {messages.VERSION}. This page is written from the types in
-[`messages.py`](../../protocols/chat/messages.py) and [`hub.py`](../../protocols/chat/hub.py) by
-`python -m tests.protocols.chat.reference`, and a test holds it equal to them. What is promised is
-[explained](../explanation/chat.md); a program of your own is [begun](../how-to/embed-the-chat.md) in ten lines.
+[`messages.py`](../../protocols/chat/messages.py), [`hub.py`](../../protocols/chat/hub.py) and
+[`options.py`](../../protocols/chat/options.py) by `python -m tests.protocols.chat.reference`, and a test holds it equal to
+them. What is promised is [explained](../explanation/chat.md); a program of your own is
+[begun](../how-to/embed-the-chat.md) in ten lines.
 
 ## How messages travel
 
@@ -38,8 +39,12 @@ What a client and a server of the chat say to each other, version {messages.VERS
   not sure sends its post again.
 - A *cursor* is the seq of the last event that a client has seen of a room. Events of a room have seqs from 1 on without a gap,
   and each connection is told of them in this order, from the seq on that `reset`, `ok` or its own cursor named.
+- `members` of a room, and the `joined`, `left` and `renamed` events behind its `at`, are who is in it at any later time.
 - A room whose name begins with `@` is that of two people. It is opened by the first post `to` a name, and nobody else learns
-  of it. Everybody is in the room `{messages.ANNOUNCEMENTS}`, and only the server speaks there.
+  of it. Who loses the connection stays in it, also behind the time of grace; who leaves it, or whose session ends, has `left`,
+  and has `joined` by the next post `to` a name that goes from one to the other. The server itself leaves one that somebody
+  has read and whose other one is away, where they are in too many.
+- Everybody is in the room `{messages.ANNOUNCEMENTS}`, and only the server speaks there.
 """
 
 KINDS = {"int": "integer", "str": "text", "bool": "true or false", "float": "number", "none": "nothing"}

@@ -420,6 +420,9 @@ class Told:
     def tell(self, message: Any, encoded: dict[Any, bytes]) -> None:
         self.messages.append(to_map(message))
 
+    def flush(self) -> None:
+        pass
+
     def close(self) -> None:
         self.shut.set()
 
@@ -505,3 +508,36 @@ def test_each_connection_that_the_hub_ends_is_logged_once_with_its_reason(caplog
         (line,) = [line for line in lines if f": {code}: " in line]
         assert line.startswith("tcp://127.0.0.1:")
     assert len(lines) == 4, lines
+
+
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_each_connections_end_is_logged_once_whoever_ended_it(driver: str, caplog: pytest.LogCaptureFixture) -> None:
+    """A failure by the driver, all else by the chat."""
+    caplog.set_level("INFO")
+    ends = (
+        ("closes", False, "its client has closed the connection"),
+        ("closes", True, "its client has closed the connection"),
+        ("says good-bye", True, "bye: good-bye"),
+        ("sends rubbish", True, "the connection is closed: not the MessagePack"),
+        ("says nothing", False, "timeout: no hello"),
+    )
+    with house(driver, options=Options(hello_timeout=1.0)) as chat:
+        for what, introduced, _ in ends:
+            with chat.guest() as guest:
+                if introduced:
+                    guest.enter(room=None)
+                    guest.still_there()  # all has been read: to close it now is no reset
+                until(lambda: chat.host._lines, "the connection has been made")
+                if what == "says good-bye":
+                    guest.send(type="bye")
+                elif what == "sends rubbish":
+                    guest.connection.send_encoded(b"\0\0\0\4\xc1\xc1\xc1\xc1")
+                if what != "closes":
+                    guest.ended()
+            until(lambda: not chat.host._lines, "the connection has ended")
+    lines = [record.getMessage() for record in caplog.records if record.name != "asyncio"]
+    assert len(lines) == len(ends), lines
+    for line, (_, _, reason) in zip(lines, ends, strict=True):
+        address, _, why = line.partition(": ")
+        assert address.startswith("tcp://127.0.0.1:")
+        assert why.startswith(reason)

@@ -98,6 +98,10 @@ class Chat(RuleBasedStateMachine):
         for what, where in moves:  # more than may be made at once
             self.world.tell(self.person(number), person.Ask(what, where))
 
+    @rule(number=who, which=st.integers(0, PEOPLE))
+    def leave_a_room_of_two(self, number: int, which: int) -> None:
+        leave_private(self.world, self.person(number), which)
+
     @rule()
     def announce(self) -> None:
         self.world.tell_hub(server.Announced("tea is ready"))
@@ -119,6 +123,13 @@ class Chat(RuleBasedStateMachine):
 
 TestPromises = Chat.TestCase
 TestPromises.settings = settings(max_examples=40, stateful_step_count=60, deadline=None)
+
+
+def leave_private(world: World, each: Person, which: int) -> None:
+    """One of the rooms of two that ``each`` is in, where there is one."""
+    rooms = [room for room in each.client.rooms if room.startswith("@")]
+    if rooms:
+        world.tell(each, person.Ask("leave", rooms[which % len(rooms)]))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -158,7 +169,9 @@ def live(chance: random.Random, *, steps: int) -> World:
             world.block(each)
         elif roll < 0.98:
             world.drain(each)
-        elif roll < 0.99:
+        elif roll < 0.985:
+            leave_private(world, each, chance.randrange(6))
+        elif roll < 0.993:
             for _ in range(chance.randrange(1, 5)):  # more than may be made at once
                 what = chance.choice(["join", "leave"])
                 world.tell(each, person.Ask(what, chance.choice(["attic", "cellar", "loft", "lobby"])))

@@ -7,7 +7,7 @@ import pytest
 from protocols.chat import client as person
 from protocols.chat.client import Client
 from protocols.chat.hub import Opened, Options, Verified
-from tests.protocols.chat.test_hub import Table
+from tests.protocols.chat.table import Table
 from tests.protocols.chat.world import World
 
 OWN = "a token of its own"

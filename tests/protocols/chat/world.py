@@ -288,7 +288,7 @@ class World:
             for room in who.client.rooms:
                 head = self.log.rooms().get(room, 0)
                 assert who.client.cursor(room) == head, f"{who.client.name} has not seen all of {room}"
-                if room != ANNOUNCEMENTS and not room.startswith("@"):
+                if room != ANNOUNCEMENTS:
                     assert who.client.members(room) == self.hub.members(room), f"{who.client.name} in {room}"
             entered = {room for room in self.hub.rooms if who.client.name in self.hub.members(room)}
             assert entered == who.wanted, f"{who.client.name} is elsewhere than it wants"

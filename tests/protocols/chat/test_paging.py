@@ -1,0 +1,122 @@
+"""Those who are behind keep nobody waiting: they share one page a turn. And what one is told in a turn is one send."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from framing.drivers.address import Address
+from protocols.chat import hub as server
+from protocols.chat.host import ChatService, Host
+from protocols.chat.hub import Hub, Options
+from protocols.chat.log import MemoryLog
+from protocols.chat.messages import Event, Welcome
+from tests.protocols.chat.house import WIRE
+
+READERS = 20
+POSTS = 60
+TEXT = "x" * 1000
+PAGE = 1 << 16
+
+
+def turn(hub: Hub, now: float, *inputs: server.Input) -> tuple[dict[Any, list[int]], int]:
+    """The seqs of the posts that each connection is told in one turn, and about how many bytes of text they are in all."""
+    told: dict[Any, list[int]] = {}
+    for output in hub.handle(inputs, now, 0):
+        if isinstance(output, server.Send) and isinstance(output.message, Event) and output.message.kind == "say":
+            for connection in output.connections:
+                told.setdefault(connection, []).append(output.message.seq)
+    return told, sum(map(len, told.values())) * len(TEXT)
+
+
+def entered(hub: Hub, name: str) -> str:
+    """The session of ``name``, who is in the hall from now on."""
+    (welcome,) = (
+        output.message
+        for output in hub.handle(
+            [server.Opened(name), server.Received(name, {"type": "hello", "version": 1, "name": name})], 0.0, 0
+        )
+        if isinstance(output, server.Send) and isinstance(output.message, Welcome)
+    )
+    hub.handle([server.Received(name, {"type": "join", "id": [welcome.session, 1], "room": "hall"})], 0.0, 0)
+    return welcome.session
+
+
+def post(session: str, number: int) -> dict[str, Any]:
+    return {"type": "post", "id": [session, number], "room": "hall", "text": TEXT}
+
+
+@pytest.mark.parametrize("said", [1, 10])
+def test_many_who_are_behind_share_a_page_a_turn_and_all_get_everything(said: int) -> None:
+    hub = Hub(MemoryLog(), Options(burst=10_000))
+    ann = entered(hub, "ann")
+    entered(hub, "ben")
+    readers = [f"reader{number}" for number in range(READERS)]
+    for reader in readers:
+        entered(hub, reader)
+    hub.handle([server.Blocked(reader) for reader in readers], 0.0, 0)
+    for number in range(2, POSTS + 2):
+        told, _ = turn(hub, 0.0, server.Received("ann", post(ann, number)))
+        assert set(told) == {"ann", "ben"}
+    got: dict[str, list[int]] = {reader: [] for reader in readers}
+    number = POSTS + 2
+    turns = 0
+    inputs: list[server.Input] = [server.Drained(reader) for reader in readers]
+    while inputs or hub.held["behind"]:
+        # Somebody speaks in each turn, and is heard in it by all who are not behind.
+        inputs += [server.Received("ann", post(ann, number + each)) for each in range(said)]
+        told, size = turn(hub, 0.0, *inputs)
+        assert len(told["ben"]) == said
+        assert size <= PAGE + (READERS + 2) * said * len(TEXT)
+        for reader in readers:
+            got[reader] += told.get(reader, [])
+        inputs = []
+        number += said
+        turns += 1
+        assert turns < 100
+    assert turns > READERS * POSTS * len(TEXT) / PAGE / 2  # it was not all given at once
+    for seqs in got.values():
+        assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+
+
+class Wired:
+    """A peer by hand: what was sent to it, send by send."""
+
+    def __init__(self) -> None:
+        self.address = Address.parse("tcp://127.0.0.1:9")
+        self.paused = False
+        self.sent: list[bytes] = []
+
+    def send_encoded(self, frames: bytes) -> None:
+        assert frames
+        self.sent.append(frames)
+
+    def close(self) -> None:
+        self.sent.append(b"closed")
+
+
+def messages(sent: list[bytes]) -> list[list[str]]:
+    """The types of the messages of each send."""
+    return [
+        ["closed"] if frames == b"closed" else [message["type"] for message in WIRE.decoder().feed(frames)]
+        for frames in sent
+    ]
+
+
+def test_what_somebody_is_told_in_a_turn_leaves_in_one_piece_and_before_the_end() -> None:
+    host = Host(Hub(MemoryLog()))
+    service = ChatService(host, WIRE)
+    ann, ben = Wired(), Wired()
+    for peer, name in ((ann, "ann"), (ben, "ben")):
+        service.opened(peer)  # type: ignore[arg-type] # as much of a peer as the host needs
+        service.received(peer, {"type": "hello", "version": 1, "name": name})  # type: ignore[arg-type] # as above
+    host._turn(host._gather())
+    session = WIRE.decoder().feed(ann.sent[0])[0]["session"]
+    assert messages(ben.sent) == [["welcome", "reset"]]
+    ann.sent.clear()
+    for number in range(1, 4):
+        service.received(ann, {"type": "rooms", "id": [session, number]})  # type: ignore[arg-type] # as above
+    service.received(ann, {"type": "bye"})  # type: ignore[arg-type] # as above
+    host._turn(host._gather())
+    assert messages(ann.sent) == [["roomlist"] * 3 + ["close"], ["closed"]]
