@@ -256,6 +256,7 @@ class _Room:
     cursor: int | None = None
     members: set[str] = field(default_factory=set[str])
     at: int = 0  # the seq that ``members`` is true for
+    partner: str = ""  # of a private one: who it is with, whether they are in it or have left
     oldest: int | None = None  # the seq at which the last page of history began; 1 where nothing is before it
     limit: int = 50  # how many were asked for then
 
@@ -293,9 +294,10 @@ def _in_words(message: FromClient) -> str | None:
 class Client:
     """See the module's text.
 
-    ``patience``: seconds without a connection, behind which it gives up (before the first welcome, one failed attempt is
-    enough); None for never. ``chance`` gives numbers from 0 to 1, and spreads the clients that lost one server. ``token`` is
-    what it is known again by where the first welcome gets lost: text that nobody can guess, or, without it, made here.
+    ``patience``: seconds without a connection, behind which it gives up; None for never. Until a server has answered, by a
+    welcome or by saying when to come back, one failed attempt is enough. ``chance`` gives numbers from 0 to 1, and spreads
+    the clients that lost one server. ``token`` is what it is known again by where the first welcome gets lost: text that
+    nobody can guess, or, without it, made here.
 
     The first thing that `handle` returns, whatever it is given, is `Connect`.
     """
@@ -313,7 +315,8 @@ class Client:
         self._wanted_name = name
         self._password = password
         self._patience = patience
-        self._last_online: float | None = None
+        self._patient_since: float | None = None  # when it was online last, or began to want to be
+        self._answered_to = False  # there is a server: it has let us in, or said when it would
         self._chance = chance
         self._wanted = {key(room): room for room in rooms}
         self._rooms: dict[str, _Room] = {}
@@ -393,6 +396,11 @@ class Client:
         known = self._rooms.get(room)
         return sorted(known.members) if known is not None else []
 
+    def partner(self, room: str) -> str:
+        """Who the private ``room`` is with, also where they have left it; empty where that is not known."""
+        known = self._rooms.get(room)
+        return known.partner if known is not None else ""
+
     def wrote(self, event: Event) -> bool:
         """Whether ``event`` is a post of this client's, by whatever name it was said: a session keeps its ids."""
         return event.id is not None and event.id[0] == self._session
@@ -460,6 +468,8 @@ class Client:
     # --------------------------------------------------------------- connections
 
     def _connect(self) -> None:
+        if self._patient_since is None:
+            self._patient_since = self._now
         self._state = "connecting"
         self._out += [Changed("connecting"), Connect()]
 
@@ -483,17 +493,20 @@ class Client:
         if self._leaving is not None and not self._posts:
             self._end("left", "left")
             return
-        if self._patience is not None and (
-            self._last_online is None or self._now - self._last_online >= self._patience
-        ):
-            self._end(reason, "lost")
-            return
+        if self._patience is not None and self._patient_since is not None:
+            waited = self._now + after - self._patient_since  # by when there may be another attempt
+            if waited >= self._patience or not self._answered_to:
+                self._end(reason, "lost")
+                return
         self._under_way = None
         # Rooms and the name are made up for by what the next welcome says of them.
         unanswered = (*self._again, *self._asked.values(), *self._owed)
-        self._owed = [ask for ask in unanswered if ask.what in _QUESTIONS][:MOST_OWED]
+        questions = [ask for ask in unanswered if ask.what in _QUESTIONS]
+        self._owed = questions[:MOST_OWED]
         self._again.clear()
         self._asked.clear()
+        for ask in questions[MOST_OWED:]:
+            self._refuse("there is no connection", ask)
         # Half of it by chance: those who lost the same server do not come back all at once.
         delay = max(after, self._delay * (0.5 + self._chance() / 2))
         self._delay = min(self._delay * 2, LONGEST_DELAY)
@@ -631,7 +644,7 @@ class Client:
         other = key(room[1:])
         # The latest first: who has come back as somebody else has a room of their own.
         private = [name for name in reversed(self._rooms) if name.startswith("@")]
-        return next((name for name in private if other in map(key, self._rooms[name].members)), None)
+        return next((name for name in private if other == key(self._rooms[name].partner)), None)
 
     def _send(self, message: FromClient, ask: Ask) -> None:
         if (flaw := _flaw(message)) is not None:
@@ -701,7 +714,7 @@ class Client:
         self._heard = self._now
         self._pinged = False
         if self._state == "online":
-            self._last_online = self._now
+            self._patient_since = self._now
         try:
             told = from_server(message)
             if told is not None:
@@ -742,6 +755,7 @@ class Client:
         elif isinstance(told, Members):
             room = self._place(told.room)
             room.members, room.at = set(told.names), told.at
+            self._note_partner(room)
             self._out.append(Told(told))
         elif isinstance(told, (Page, RoomList, Lag)):
             ask = self._asked.pop(told.id[1], None) if not isinstance(told, Lag) else None
@@ -764,7 +778,8 @@ class Client:
         self._limits = told.limits
         self._heartbeat = _within(told.heartbeat, 1.0, LONGEST_WAIT)
         self._state = "online"
-        self._last_online = self._now
+        self._patient_since = self._now
+        self._answered_to = True
         if self._now >= self._distrusted_until:
             self._delay = FIRST_DELAY
         self._retry_at = None
@@ -799,14 +814,13 @@ class Client:
                 kept.append(waiting)
         self._posts = kept
         self._n = 0
-        for name in [name for name in self._rooms if name.startswith("@")]:
-            del self._rooms[name]
 
     def _closed(self, told: Close) -> None:
         self._out.append(Told(told))
         if told.reconnect is None:
             self._end(told.text, "closed")
         else:
+            self._answered_to = True
             self._out.append(Disconnect(final=False))
             self._lost(told.text, after=_within(told.reconnect, 0.0, LONGEST_WAIT))
 
@@ -820,7 +834,15 @@ class Client:
         room.cursor = event.seq
         if event.seq > room.at:
             self._count_members(room, event)
+            if event.sender != self.name:
+                self._note_partner(room)
         self._out.append(Told(event))
+
+    def _note_partner(self, room: _Room) -> None:
+        """Keep the name of the one other member of ``room``, where there is one."""
+        others = room.members - {self.name}
+        if len(others) == 1:
+            room.partner = others.pop()
 
     @staticmethod
     def _count_members(room: _Room, event: Event) -> None:

@@ -49,8 +49,8 @@ def join(
     """Join the chat at URL: tcp://host:port, tls://host:port or unix:/path.
 
     In a pipe each line of standard input is said, and its end ends the conversation. The exit status is 0 when all was said,
-    1 when something was not, 3 when the server would not have us or has sent us away, 4 when there was no connection any
-    more, and 130 behind Ctrl-C.
+    1 when something was not, or what came could not be written, 3 when the server would not have us or has sent us away,
+    4 when there was no connection any more, 130 behind Ctrl-C, 143 behind SIGTERM, and 141 when nobody reads the output.
     """
     try:
         check_wire(wire)

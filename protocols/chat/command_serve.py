@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -129,6 +129,7 @@ def serve(
     if text_listen is not None and text_listen.scheme == "tls" and context is None:
         raise click.UsageError(f"--text-listen {text_listen} needs a certificate; give --tls-cert FILE")
     verify = _verifier(password_file, listen, text_listen, unicode_names=unicode_names)
+    _allow_descriptors()
     with ExitStack() as stack:
         try:
             log = stack.enter_context(SQLiteLog(db))
@@ -139,6 +140,18 @@ def serve(
         except LogError as error:
             raise click.ClickException(f"--db: {error}") from error
         return _serve(stack, hub, verify, driver, (wire, read_with), listen, context, text_listen)
+
+
+def _allow_descriptors() -> None:
+    """Take as many descriptors as the system would give: each connection is one, and the usual limit is for other programs."""
+    try:
+        import resource  # noqa: PLC0415 # not on Windows
+    except ImportError:
+        return
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if most != resource.RLIM_INFINITY:  # which some systems say, and do not mean
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _bounded(wire: Wire[Any]) -> Wire[Any]:
@@ -201,13 +214,12 @@ def _serve(
     threads = [threading.Thread(target=server.run, name="framing chat text port") for server in servers[1:]]
     for thread in threads:
         thread.start()
-    # Not before: whoever reads this may send a signal.
-    click.echo(f"chat at {main.address}, wire {wire}")
-    if text_listen is not None:
-        click.echo(f"text at {servers[1].address}")
-    sys.stdout.flush()
-    threading.Thread(target=_console, args=(host,), name="framing chat console", daemon=True).start()
     try:
+        # Not before: whoever reads this may send a signal.
+        click.echo(f"chat at {main.address}, wire {wire}")
+        if text_listen is not None:
+            click.echo(f"text at {servers[1].address}")
+        threading.Thread(target=_console, args=(host,), name="framing chat console", daemon=True).start()
         main.run()
     finally:
         host.stop()
@@ -231,8 +243,6 @@ def _stop(host: Host, caught: list[int], signum: int, frame: FrameType | None) -
 def _console(host: Host) -> None:
     """What is typed at the server: announcements, and QUIT."""
     # Not through sys.stdin: who waits in there holds its lock, and the interpreter cannot end without it.
-    if sys.stdin is None:
-        return  # it was closed before this was started
     try:
         with open(os.dup(sys.stdin.fileno()), "rb", buffering=0) as console:  # noqa: PTH123 # a descriptor has no path
             held = b""

@@ -20,9 +20,9 @@ class PasswordFileError(ValueError):
     """The file is none; the text says which line, and why."""
 
 
-def make_line(name: str, password: str) -> str:
+def make_line(name: str, password: str, *, allow_unicode: bool = False) -> str:
     """The line of the file for ``name``. Raises ValueError for what is no name."""
-    if (reason := bad_name(name)) is not None:
+    if (reason := bad_name(name, allow_unicode=allow_unicode)) is not None:
         raise ValueError(reason)
     return f"{name}:{argon2.PasswordHasher().hash(password)}"
 

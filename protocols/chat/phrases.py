@@ -10,6 +10,7 @@ are understood too: ``QUIT`` alone on a line, and ``SECRECT name text`` (spelt s
 from __future__ import annotations
 
 import datetime as dt
+from collections import deque
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -17,7 +18,19 @@ from protocols.chat import client as person
 from protocols.chat.messages import ANNOUNCEMENTS, Close, Event, Lag, Members, Page, RoomList
 from protocols.chat.safety import clean, clean_line, key
 
-__all__ = ["HELP", "ORDERS", "Order", "event_parts", "moment_of", "phrase", "phrase_event", "phrase_wait", "read_line"]
+__all__ = [
+    "HELP",
+    "ORDERS",
+    "Order",
+    "Place",
+    "event_parts",
+    "is_repeated",
+    "moment_of",
+    "phrase",
+    "phrase_event",
+    "phrase_wait",
+    "read_line",
+]
 
 ORDERS: Final = ("/help", "/join", "/leave", "/msg", "/me", "/names", "/nick", "/history", "/rooms", "/quit")
 
@@ -40,6 +53,9 @@ USUAL_HISTORY: Final = 20
 MOST_HISTORY: Final = 200
 """As many as a page has."""
 
+MOST_EARLIER: Final = 32
+"""Rooms that somebody may want to go back to."""
+
 
 @dataclass(frozen=True, slots=True)
 class Order:
@@ -49,6 +65,32 @@ class Order:
     room: str | None = None
     leaves: bool = False
     reply: str = ""
+
+
+class Place:
+    """Where somebody is who types: ``room`` is where the next line is said, None for nowhere."""
+
+    def __init__(self, room: str | None) -> None:
+        self.room = room
+        self._earlier: deque[str] = deque(maxlen=MOST_EARLIER)
+
+    def follow(self, order: Order) -> None:
+        """Go where ``order`` leads."""
+        if order.room is not None:
+            if self.room is not None:
+                self._earlier.append(self.room)
+            self.room = order.room or None
+
+    def take(self, trouble: person.Trouble, client: person.Client) -> None:
+        """Go back to the latest room that ``client`` is in, where ``trouble`` is that it was not let into this one."""
+        ask = trouble.ask
+        if ask is not None and ask.what == "join" and _same(ask.argument, self.room):
+            self.room = next((room for room in reversed(self._earlier) if key(room) in client.rooms), None)
+
+
+def _same(one: str, other: str | None) -> bool:
+    """Whether these are two ways to write one room's name."""
+    return other is not None and key(one) == key(other)
 
 
 def read_line(line: str, room: str | None) -> Order:
@@ -99,7 +141,7 @@ def _order(word: str, rest: str, room: str | None) -> Order:
     if word in ("/leave", "/names") and room is None and not rest:
         return Order(reply="You are in no room.")
     if word == "/leave" and where is not None:
-        return Order(inputs=(person.Ask("leave", where),), room="" if where == room else None)
+        return Order(inputs=(person.Ask("leave", where),), room="" if _same(where, room) else None)
     if word == "/names" and where is not None:
         return Order(inputs=(person.Ask("who", where),))
     return Order(reply=f"There is no {clean_line(word)[:32]}; /help tells what there is.")
@@ -144,14 +186,13 @@ def event_parts(event: Event, client: person.Client, room: str | None) -> tuple[
         return f"*** {text}", "", ""
     private = event.room.startswith("@")
     if event.kind == "renamed":
-        where = "" if private or event.room == room else f"[{clean_line(event.room)}] "
+        where = "" if private or _same(event.room, room) else f"[{clean_line(event.room)}] "
         return f"{where}* ", sender, f" is now called {clean_line(event.text)}"
-    if private:
-        others = [name for name in client.members(event.room) if name != client.name]
-        other = clean_line(others[0]) if others else "?"
+    if private and event.kind in ("say", "act"):
+        other = clean_line(client.partner(event.room)) or "?"
         said = f"* {sender} {text}" if event.kind == "act" else text
         return ("[you to ", other, f"] {said}") if client.wrote(event) else ("[", sender, f" to you] {said}")
-    where = "" if event.room == room else f"[{clean_line(event.room)}] "
+    where = "" if private or _same(event.room, room) else f"[{clean_line(event.room)}] "
     if event.kind == "say":
         return where, sender, f": {text}"
     if event.kind == "act":
@@ -167,20 +208,32 @@ def phrase_event(event: Event, client: person.Client, room: str | None) -> str:
     return "".join(event_parts(event, client, room))
 
 
+def is_repeated(event: Event, client: person.Client) -> bool:
+    """Whether ``event`` is one of a private room that need not be shown, for what is said there or elsewhere tells as much.
+
+    Who comes and goes is told by the open rooms, and so is a new name, where one is in one of them with its bearer.
+    """
+    if not event.room.startswith("@") or event.kind in ("say", "act", "announce"):
+        return False
+    if event.kind != "renamed":
+        return True
+    names = {event.sender, event.text}  # what the open room tells may have been heard of, or not
+    return any(not names.isdisjoint(client.members(room)) for room in client.rooms if not room.startswith("@"))
+
+
 def _elsewhere(place: str, client: person.Client, room: str | None) -> str:
     """How `read_line` is told that ``place`` is meant, where one is in ``room``."""
-    if room is not None and place == key(room):
+    if _same(place, room):
         return ""
     if place.startswith("@"):
-        others = [name for name in client.members(place) if name != client.name]
-        place = f"@{others[0]}" if others else place
+        place = f"@{client.partner(place)}" if client.partner(place) else place
     return f" {clean_line(place)}"
 
 
 def phrase(told: Event | Members | Page | RoomList | Lag | Close, client: person.Client, room: str | None) -> str:
     """What the client was told, in words; empty where nothing need be said. Safe to be shown."""
     if isinstance(told, Event):
-        return phrase_event(told, client, room)
+        return "" if is_repeated(told, client) else phrase_event(told, client, room)
     if isinstance(told, Members):
         if told.room.startswith("@"):
             return ""

@@ -28,8 +28,17 @@ from prompt_toolkit.patch_stdout import patch_stdout
 from protocols.chat import client as person
 from protocols.chat.conversation import LEAVE_TIMEOUT, Conversation
 from protocols.chat.messages import Close, Event
-from protocols.chat.phrases import ORDERS, event_parts, moment_of, phrase, phrase_wait, read_line
-from protocols.chat.plain import GOODBYE, status_of
+from protocols.chat.phrases import (
+    ORDERS,
+    Place,
+    event_parts,
+    is_repeated,
+    moment_of,
+    phrase,
+    phrase_wait,
+    read_line,
+)
+from protocols.chat.plain import GOODBYE, signals_to, status_of
 from protocols.chat.safety import clean_line, key
 
 __all__ = ["colour_of", "run_terminal"]
@@ -103,8 +112,7 @@ class _Screen:
     def __init__(self, keyboard: Input, conversation: Conversation, room: str, url: str) -> None:
         self._keyboard = keyboard
         self._conversation = conversation
-        self._room: str | None = room
-        self._former: str | None = room
+        self._place = Place(room)
         self._url = url
         self._state = person.Changed("connecting")
         self._waiting: dict[int, str] = {}
@@ -124,7 +132,7 @@ class _Screen:
         self._session.app.erase_when_done = True
 
     async def run(self) -> int:
-        with patch_stdout(), self._signals():
+        with patch_stdout(), signals_to(self._catch):
             async with self._conversation as chat:
                 showing = asyncio.create_task(self._show_all())
                 typing = asyncio.create_task(self._type())
@@ -147,18 +155,6 @@ class _Screen:
                     self._flush()
         status = typing.result()
         return status if status is not None else status_of(self._state, failed=self._failed)
-
-    @contextlib.contextmanager
-    def _signals(self) -> Generator[None]:
-        """While this lasts, signals that end a program end the conversation."""
-        loop = asyncio.get_running_loop()
-        numbers = [signal.SIGTERM, signal.SIGHUP] if hasattr(signal, "SIGHUP") else [signal.SIGTERM]
-        with contextlib.ExitStack() as stack:
-            for number in numbers:
-                with contextlib.suppress(NotImplementedError):  # on Windows, where the loop has no such thing
-                    loop.add_signal_handler(number, self._catch, number)
-                    stack.callback(loop.remove_signal_handler, number)
-            yield
 
     def _catch(self, number: int) -> None:
         self._caught = number
@@ -194,25 +190,24 @@ class _Screen:
 
     def _take(self, text: str) -> bool:
         """Do what ``text`` asks for; whether it asks for the end."""
-        order = read_line(text, self._room)
+        order = read_line(text, self._place.room)
         if order.reply:
             self._print(("", order.reply))
-        if order.room is not None:
-            self._former, self._room = self._room, order.room or None
+        self._place.follow(order)
         for given in order.inputs:
             self._conversation.put(given)
         return order.leaves
 
     def _prompt(self) -> FormattedText:
-        return FormattedText([("bold", f"{clean_line(self._room or '-')}> ")])
+        return FormattedText([("bold", f"{clean_line(self._place.room or '-')}> ")])
 
     def _toolbar(self) -> FormattedText:
-        client, state = self._conversation.client, self._state
+        client, state, room = self._conversation.client, self._state, self._place.room
         if state.state == "online":
-            here = len(client.members(key(self._room))) if self._room else 0
+            here = len(client.members(key(room))) if room else 0
             text = f" {clean_line(client.name)} at {self._url}"
-            if self._room:
-                text += f", {here} in {clean_line(self._room)}"
+            if room:
+                text += f", {here} in {clean_line(room)}"
         elif state.state == "waiting" and state.retry_at is not None:
             left = max(0, round(state.retry_at - time.monotonic()))
             text = f" no connection; next attempt in {left} s"
@@ -238,7 +233,7 @@ class _Screen:
                 self._show_event(output.message)
             elif isinstance(output.message, Close) and output.message.reconnect is not None:
                 pass  # the change that follows has its reason, and is told of once
-            elif text := phrase(output.message, self._conversation.client, self._room):
+            elif text := phrase(output.message, self._conversation.client, self._place.room):
                 self._print(("", text))
         elif isinstance(output, person.Posted):
             if output.state == "pending":
@@ -251,8 +246,7 @@ class _Screen:
             self._print((_QUIET, phrase_wait(output, time.monotonic())))
         elif isinstance(output, person.Trouble):
             self._print((_BAD, clean_line(output.error.text)))
-            if output.ask is not None and output.ask.what == "join" and output.ask.argument == self._room:
-                self._room = self._former
+            self._place.take(output, self._conversation.client)
         elif isinstance(output, person.Changed):
             self._show_change(output)
 
@@ -272,12 +266,13 @@ class _Screen:
         self._print((_BAD, f"✗ not said: {clean_line(text)} ({clean_line(why)})"))
 
     def _show_event(self, event: Event) -> None:
+        if is_repeated(event, self._conversation.client):
+            return
         moment = moment_of(event)
         if moment.date() != self._day:
             self._day = moment.date()
             self._print((_QUIET, f"--- {moment:%A, %d %B %Y} ---"))
-        room = key(self._room) if self._room else None
-        before, name, after = event_parts(event, self._conversation.client, room)
+        before, name, after = event_parts(event, self._conversation.client, self._place.room)
         quiet = "" if event.kind in ("say", "act", "announce") else _QUIET
         coloured = f"bold {colour_of(name)}" if name and not quiet else quiet
         self._print((_QUIET, f"{moment:%H:%M} "), (quiet, before), (coloured, name), (quiet, after))

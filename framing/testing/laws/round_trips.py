@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from framing.errors import EncodeError, FramingError
@@ -59,20 +60,24 @@ def _comes_out(court: Court, what: str, stream: bytes, items: list[Any]) -> None
 
 def in_pieces(court: Court, framer: Framer, items: Sequence[bytes], hostile_items: Sequence[bytes]) -> None:
     """A frame that is written in pieces is the frame, or is refused as it is, and a large payload is a piece by itself."""
+
+    def whole_frame(payload: bytes) -> list[bytes]:
+        return [court.encode(payload)]
+
     for item in (*items, *hostile_items):
         repeated = (item or b"a") * (PIECE_BYTES // max(len(item), 1) + 1)
         for payload in (item, repeated[:PIECE_BYTES]):
-            whole = _joined(court, lambda payload=payload: [court.encode(payload)])
-            pieces = _joined(court, lambda payload=payload: framer.pieces(payload))
+            whole = _joined(court, whole_frame, payload)
+            pieces = _joined(court, framer.pieces, payload)
             if whole != pieces:
                 court.broken(2, "the pieces are not the frame", payload, (), whole, pieces)
-            around = _joined(court, lambda payload=payload: _around(framer, payload))
+            around = _joined(court, partial(_around, framer), payload)
             if around not in (whole, None):
                 court.broken(2, "what surround() gives does not make the frame", payload, (), whole, around)
             court.holds(2)
         payload = repeated[:PIECE_BYTES]
         if around is not None and whole and not any(piece is payload for piece in framer.pieces(payload)):
-            court.broken(2, "a large payload is copied, though the frame carries it as it is", len(payload))
+            court.broken(2, "a large payload is copied, though the frame carries it as it is", payload)
 
 
 def _around(framer: Framer, payload: bytes) -> Sequence[bytes] | None:
@@ -84,10 +89,10 @@ def _around(framer: Framer, payload: bytes) -> Sequence[bytes] | None:
     return around[0], payload, around[1]
 
 
-def _joined(court: Court, make: Callable[[], Sequence[bytes] | None]) -> bytes | None:
+def _joined(court: Court, make: Callable[[bytes], Sequence[bytes] | None], payload: bytes) -> bytes | None:
     """What ``make`` gives, as one; empty where it is refused, None where it gives nothing."""
     try:
-        pieces = make()
+        pieces = make(payload)
     except EncodeError:
         return b""
     except Exception as error:  # noqa: BLE001 -- whatever else it raises is what is looked for

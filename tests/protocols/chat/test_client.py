@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from protocols.chat import client as person
-from protocols.chat.messages import to_map
+from protocols.chat.messages import Error, to_map
 from tests.protocols.chat.puppets import LIMITS, welcome
 
 
@@ -239,6 +239,10 @@ def test_questions_that_wait_for_a_connection_are_bounded() -> None:
         desk.give(person.Ask("rooms"))
     desk.give(person.Lost("cut"))
     desk.give(person.Wake(), after=1)
+    assert len(desk.of(person.Trouble)) == 10, "those that are given up are told of"
+    assert desk.of(person.Trouble)[-1] == person.Trouble(
+        Error(code="refused", text="there is no connection"), person.Ask("rooms")
+    )
     before = len(desk.sent)
     desk.enter(resumed=True)
     assert len(desk.sent) - before == 1 + person.MOST_OWED
@@ -456,6 +460,17 @@ def test_history_goes_on_further_back_up_to_the_beginning_and_then_anew() -> Non
     assert asked(desk)[3:] == [("r", None, 50)]
 
 
+def test_a_page_with_nothing_before_it_is_the_last_wherever_it_begins() -> None:
+    desk = Desk()
+    desk.enter()
+    desk.tell({"type": "reset", "room": "r", "seq": 40})
+    desk.give(person.Ask("history", "r", limit=15))
+    page(desk, 30, 40, more=False)  # what was before them is kept no more
+    desk.give(person.Ask("history", "r", further=True))
+    assert asked(desk) == [("r", None, 15)]
+    assert [trouble.error.text for trouble in desk.of(person.Trouble)] == ["there is nothing before that"]
+
+
 def test_history_that_was_lost_with_a_connection_keeps_its_order() -> None:
     desk = Desk("r")
     desk.enter(rooms=["r"])
@@ -507,6 +522,22 @@ def test_history_of_a_private_conversation_is_that_with_the_one_who_is_named() -
     assert asked(desk)[-1] == ("@c+s", None, 50)  # of whoever has the name now
 
 
+def test_history_of_a_private_conversation_is_there_when_the_other_one_has_left_and_both_had_other_names() -> None:
+    desk = Desk()
+    desk.enter()
+    event = {"type": "event", "room": "@a+s", "time": 0, "text": ""}
+    desk.tell({"type": "reset", "room": "@a+s", "seq": 0})
+    desk.tell({"type": "members", "room": "@a+s", "names": ["ann", "Ben"], "at": 0})
+    desk.tell({**event, "seq": 1, "sender": "Ben", "kind": "renamed", "text": "Bert"})
+    desk.tell({**event, "seq": 2, "sender": "Bert", "kind": "left"})
+    desk.give(person.Ask("rename", "anna"))
+    desk.tell({**event, "seq": 3, "sender": "ann", "kind": "renamed", "text": "anna"}, ok(desk.last("rename")["id"]))
+    assert (desk.client.partner("@a+s"), desk.client.members("@a+s")) == ("Bert", ["anna"])
+    desk.give(person.Ask("history", "@bert"))
+    assert asked(desk) == [("@a+s", None, 50)]
+    assert desk.client.partner("@nobody") == ""
+
+
 # ------------------------------------------------------------------------- events
 
 
@@ -526,7 +557,65 @@ def test_an_event_is_told_once_and_one_that_is_missing_is_asked_for_over_another
     assert desk.last("hello")["resume"]["cursors"] == {"r": 6}
 
 
+def test_private_rooms_of_a_session_that_is_over_are_forgotten() -> None:
+    desk = Desk("lobby")
+    desk.enter()
+    desk.tell({"type": "reset", "room": "lobby", "seq": 3}, {"type": "reset", "room": "@a+s", "seq": 4})
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=40)
+    desk.enter(session="another")
+    assert desk.client.rooms == ("lobby",)
+
+
+def test_who_leaves_waits_until_what_they_said_last_is_told_to_them_too() -> None:
+    desk = Desk("r")
+    desk.enter(rooms=["r"])
+    desk.tell({"type": "reset", "room": "r", "seq": 0})
+    desk.give(person.Say("good night", room="r"))
+    desk.give(person.Leaving())
+    desk.tell(ok(desk.last("post")["id"], room="r", seq=1))
+    assert (desk.client.ended, count(desk, "bye")) == (False, 0)
+    event = {"type": "event", "room": "r", "seq": 1, "time": 0, "sender": "ann", "kind": "say", "text": "good night"}
+    desk.tell(event)
+    assert (desk.state.end, count(desk, "bye")) == ("left", 1)
+    assert [told.message.text for told in desk.of(person.Told)] == ["good night"]
+
+
 # -------------------------------------------------------------------- connections
+
+
+def come_later(wait: float) -> dict[str, Any]:
+    return {"type": "close", "code": "too-many-new", "text": "later", "reconnect": wait}
+
+
+def test_a_server_that_says_when_to_come_is_come_back_to_while_there_is_patience() -> None:
+    desk = Desk(patience=60.0)
+    began = desk.now
+    for _ in range(3):
+        desk.give(person.Connected())
+        desk.tell(come_later(2.0))
+        assert (desk.state.state, desk.state.reason) == ("waiting", "later")
+        assert desk.client.wake_at is not None
+        assert desk.client.wake_at >= desk.now + 2.0
+        desk.give(person.Wake(), after=desk.client.wake_at - desk.now)
+    desk.give(person.Lost("it starts anew"))
+    assert desk.state.state == "waiting", "there is a server, though it has let nobody in"
+    desk.give(person.Wake(), after=began + 59 - desk.now)
+    desk.give(person.Lost("cut"), after=1)
+    assert (desk.state.state, desk.state.end) == ("ended", "lost")
+
+
+def test_who_would_have_to_wait_for_longer_than_there_is_patience_does_not_wait() -> None:
+    desk = Desk(patience=60.0)
+    desk.give(person.Connected())
+    desk.tell(come_later(61.0))
+    assert (desk.state.state, desk.state.end) == ("ended", "lost")
+
+
+def test_where_nobody_answers_one_attempt_is_enough_for_who_has_patience() -> None:
+    desk = Desk(patience=60.0)
+    desk.give(person.Lost("refused"))
+    assert (desk.state.state, desk.state.end) == ("ended", "lost")
 
 
 def test_it_waits_twice_as_long_each_time_and_half_a_minute_at_most() -> None:

@@ -8,12 +8,13 @@ import itertools
 import threading
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
 from framing.drivers import selector
 from protocols.chat import client as person
+from protocols.chat import conversation
 from protocols.chat.client import Client
 from protocols.chat.conversation import MOST_OUTPUTS, Conversation
 from protocols.chat.host import Host
@@ -295,7 +296,160 @@ def test_a_password_is_not_carried_where_anybody_can_read_it(address: Any) -> No
         Conversation(private, Client("ann", password="hunter2"))
 
 
+class Scripted:
+    """A connection, in the place of one that is made: it says what ``say`` does, and takes ``most`` messages."""
+
+    def __init__(self, say: Callable[[], AsyncIterator[dict[str, Any]]], most: int) -> None:
+        self._say = say
+        self._left = most
+
+    def __call__(self, *given: Any, **options: Any) -> Scripted:
+        return self
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        pass
+
+    def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
+        return self._say()
+
+    async def send(self, message: Any) -> None:
+        if self._left == 0:
+            await asyncio.Event().wait()
+        self._left -= 1
+
+
+class Peaked(asyncio.Queue[Any]):
+    """A queue that knows how long it has been."""
+
+    peak = 0
+
+    def put_nowait(self, item: Any) -> None:
+        super().put_nowait(item)
+        self.peak = max(self.peak, self.qsize())
+
+
+def test_what_comes_in_one_go_is_not_taken_in_faster_than_it_is_looked_at(run, monkeypatch) -> None:
+    async def say() -> AsyncIterator[dict[str, Any]]:
+        yield welcome()
+        for number in range(10 * MOST_OUTPUTS):
+            yield {"type": "pong", "n": number}
+        await asyncio.Event().wait()
+
+    async def talk() -> int:
+        chat = Conversation("tcp://127.0.0.1:1", Client("ann"))
+        chat._inputs = inputs = Peaked()
+        async with chat:
+            await until(chat.outputs(), in_state("online"))
+            await asyncio.sleep(0.1)
+            peak = inputs.peak
+            await chat.end(0.1, at_once=True)  # it takes no good-bye
+            return peak
+
+    monkeypatch.setattr(conversation.aio, "connect", Scripted(say, 1))
+    assert run(talk()) <= MOST_OUTPUTS + 3
+
+
+def test_a_server_is_not_read_from_while_it_takes_no_answers(run, monkeypatch) -> None:
+    queues: list[Peaked] = []
+
+    def queue() -> Peaked:
+        queues.append(Peaked())
+        return queues[-1]
+
+    async def say() -> AsyncIterator[dict[str, Any]]:
+        yield welcome()
+        for number in range(10 * MOST_OUTPUTS):
+            yield {"type": "ping", "n": number}
+            if number % 100 == 0:
+                await asyncio.sleep(0.001)
+        await asyncio.Event().wait()
+
+    async def talk() -> None:
+        async with Conversation("tcp://127.0.0.1:1", Client("ann")) as chat:
+            monkeypatch.setattr(asyncio, "Queue", queue)
+            await until(chat.outputs(), in_state("online"))
+            await asyncio.sleep(1)
+            await chat.end(0.1, at_once=True)  # it takes no good-bye
+
+    monkeypatch.setattr(conversation.aio, "connect", Scripted(say, 1))
+    run(talk())
+    (sending,) = queues
+    # What had come in when it was full becomes what is to be sent.
+    assert MOST_OUTPUTS < sending.peak <= 2 * MOST_OUTPUTS + 3
+
+
+def test_a_connection_that_was_given_up_is_read_to_its_end_though_nobody_takes_what_was_told(run, monkeypatch) -> None:
+    said: list[int] = []
+    all_said = asyncio.Event()
+
+    async def say() -> AsyncIterator[dict[str, Any]]:
+        event = {"type": "event", "room": "r", "time": 0, "sender": "x", "kind": "say"}
+        yield welcome()
+        yield {"type": "reset", "room": "r", "seq": 0}
+        for number in range(1, 5 * MOST_OUTPUTS):
+            said.append(number)
+            yield {**event, "seq": number}
+        all_said.set()
+        await asyncio.Event().wait()
+
+    async def talk() -> None:
+        async with Conversation("tcp://127.0.0.1:1", Client("ann", chance=lambda: 1.0)) as chat:
+            outputs = chat.outputs()
+            await anext(outputs)
+            while not chat._is_full or chat._inputs.qsize():  # noqa: ASYNC110 # nobody tells that it waits
+                await asyncio.sleep(0.01)
+            assert len(said) < 3 * MOST_OUTPUTS
+            chat.put(person.Received({"type": "event"}))  # what is none: it goes away
+            async with asyncio.timeout(10):
+                await all_said.wait()
+            assert len(said) == 5 * MOST_OUTPUTS - 1
+            monkeypatch.setattr(conversation, "LEAVE_TIMEOUT", 0.1)
+            await chat.end(0.1, at_once=True)
+            assert len([output async for output in outputs]) < 3 * MOST_OUTPUTS
+
+    # It takes the hello, and neither what it is asked for nor that it is over.
+    monkeypatch.setattr(conversation.aio, "connect", Scripted(say, 0))
+    run(talk())
+
+
+def test_a_bot_hears_what_comes_behind_a_later_list_of_who_is_there(run) -> None:
+    event = {"type": "event", "room": "lobby", "time": 0, "sender": "x", "kind": "say"}
+
+    def answer(message: dict[str, Any]) -> list[Any]:
+        if message["type"] == "hello":
+            return [welcome()]
+        if message["type"] != "join":
+            return []
+        later = {"type": "members", "room": "lobby", "names": ["ann"], "at": 3}  # of one who is being paged
+        return [*joined(message["id"]), later, *({**event, "seq": number} for number in range(1, 5))]
+
+    async def talk(address: str) -> list[int]:
+        async with Conversation(address, Client("ann", ("lobby",))) as chat:
+            heard: list[int] = []
+            async for told in chat.events(history=False):
+                heard.append(told.seq)
+                if told.seq == 4:
+                    break
+            return heard
+
+    with puppet(answer) as (_, address):
+        assert run(talk(address)) == [1, 2, 3, 4]
+
+
 # ----------------------------------------------------------------------------- ends
+
+
+def test_of_what_is_said_behind_the_end_it_is_told_that_nobody_hears_it(run) -> None:
+    async def talk() -> list[person.Posted]:
+        async with Conversation("tcp://127.0.0.1:1", Client("ann")) as chat:
+            chat.put(person.Leaving(at_once=True))
+            chat.say("too late", room="lobby")
+            return [output async for output in chat.outputs() if isinstance(output, person.Posted)]
+
+    assert run(talk()) == [person.Posted(1, "failed", "too late", "the conversation has ended")]
 
 
 def test_leaving_waits_for_what_was_said(run) -> None:

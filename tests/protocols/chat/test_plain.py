@@ -11,16 +11,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from protocols.chat import client as person
 from protocols.chat.client import Ask
-from protocols.chat.phrases import read_line
+from protocols.chat.messages import Error, Event
+from protocols.chat.phrases import Place, is_repeated, phrase_event, read_line
 from protocols.chat.plain import LONGEST_LINE, MOST_LINES, MOST_PENDING, lines_of
 from tests.protocols.chat.puppets import joined, puppet, unhurried, welcome
-from tests.protocols.chat.serving import DRIVERS, Serving
+from tests.protocols.chat.serving import DRIVERS, Serving, kept
 from tests.protocols.echo.processes import started
 
 JOIN = [sys.executable, "-m", "protocols.chat", "join"]
@@ -246,8 +250,9 @@ def test_history_goes_back_page_by_page_here_elsewhere_and_in_private() -> None:
                 "--- earlier", "[you to ben] two", "---",
             ]  # fmt: skip # as above
             assert history("/history 1")[-1] == "What was before that: /history more"
-            ann.say("/nick anna")
-            ben.wait("* ann is now called anna")
+            ann.say("/nick anna", "I am anna")
+            ben.wait("anna: I am anna")
+            assert ben.lines.count("* ann is now called anna") == 1, "not by the private room too"
             ben.say("/msg anna four")
             ann.wait("[ben to you] four")
             renamed = history("/history 3 @ben", name="anna")
@@ -280,6 +285,46 @@ def test_history_takes_a_number_or_more_and_a_place(line: str, asked: tuple[str,
         assert read_line(line, None).reply == "You are in no room."
 
 
+@pytest.mark.parametrize(
+    ("kind", "text", "words", "repeated"),
+    [
+        ("say", "x", "[ben to you] x", False),
+        ("act", "x", "[ben to you] * ben x", False),
+        ("joined", "", "* ben joined", True),
+        ("left", "bye", "* ben left (bye)", True),
+        ("renamed", "bert", "* ben is now called bert", False),
+    ],
+)
+def test_what_happens_in_a_private_room_is_not_taken_for_what_is_said(
+    kind: Any, text: str, words: str, repeated: bool
+) -> None:
+    client = person.Client("ann")
+    event = Event(room="@a+b", seq=1, time=0, sender="ben", kind=kind, text=text)
+    assert phrase_event(event, client, "lobby") == words
+    assert is_repeated(event, client) is repeated
+
+
+def test_a_place_is_left_for_the_latest_one_that_one_is_in() -> None:
+    client: Any = SimpleNamespace(rooms=("lobby", "attic", "cellar"))
+    place = Place("Lobby")
+    for line in ("/join Attic", "/join no room", "/join neither"):
+        place.follow(read_line(line, place.room))
+    assert place.room == "neither"
+    trouble = person.Trouble(Error(code="refused", text="no"), person.Ask("join", "no room"))
+    place.take(trouble, client)
+    assert place.room == "neither", "that was another one"
+    place.take(replace(trouble, ask=person.Ask("join", "NEITHER")), client)
+    assert place.room == "Attic"
+    place.follow(read_line("/leave cellar", place.room))
+    assert place.room == "Attic"
+    place.follow(read_line("/leave ATTIC", place.room))
+    assert place.room is None
+    place.follow(read_line("/join neither", place.room))
+    client.rooms = ("cellar",)
+    place.take(replace(trouble, ask=person.Ask("join", "neither")), client)
+    assert place.room is None
+
+
 # ------------------------------------------------------------------- exit statuses
 
 
@@ -291,6 +336,7 @@ def test_history_takes_a_number_or_more_and_a_place(line: str, asked: tuple[str,
         (b"/nick server\n", "this name is reserved"),
         (b"/frobnicate\n", "There is no /frobnicate"),
         (b"/leave\nhello?\n", "You are in no room"),
+        (b"/leave WRONG\nhello?\n", "You are in no room"),
     ],
 )
 def test_what_is_not_said_or_done_is_told_and_the_status_is_1(serving: Serving, given: bytes, complaint: str) -> None:
@@ -334,6 +380,33 @@ def test_a_server_that_ends_for_good_makes_it_3(driver: str) -> None:
         assert server.wait(WAIT) == 0
 
 
+def test_whoever_is_not_let_in_is_told_why_once_and_what_was_not_said(serving: Serving) -> None:
+    with talking(serving.address, "keeper") as keeper:
+        keeper.wait("In lobby: keeper")
+        status, lines, complaints = told(serving.address, "Keeper", b"one\ntwo\n")
+    assert (status, lines) == (3, [])
+    first, *others = complaints.splitlines()
+    assert first == "framing-chat: this name is taken; Keeper2 is free"
+    assert {*others} <= {"framing-chat: not said: one", "framing-chat: not said: two"}
+
+
+def test_a_crowd_behind_one_address_is_let_in_one_by_one(tmp_path: Path) -> None:
+    with Serving(tmp_path / "chat.db", "--newcomers", "1") as serving:
+        given = [
+            subprocess.Popen(
+                [*JOIN, serving.address, "--name", f"p{number}"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+            )
+            for number in range(3)
+        ]
+        for number, process in enumerate(given):
+            output, _ = process.communicate(b"I am %d\n" % number, timeout=60)
+            assert b"closed" not in output, "it is no end"
+        assert [process.returncode for process in given] == [0] * 3
+        assert serving.stop() == 0
+        said = {event.text for event in kept(serving.database)["lobby"] if event.kind == "say"}
+    assert said == {f"I am {number}" for number in range(3)}
+
+
 def test_nobody_there_makes_it_4(serving: Serving) -> None:
     import socket
 
@@ -360,14 +433,17 @@ def test_a_connection_that_is_lost_is_made_anew(tmp_path: Path, driver: str) -> 
         assert [line for line in ann.lines if line.startswith("ann: ")] == ["ann: said meanwhile", "ann: and after"]
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("connected", [True, False])
-def test_ctrl_c_ends_it_with_130_and_the_others_see_it_go(serving: Serving, connected: bool) -> None:
-    with talking(serving.address, "watcher", "--room", "ctrl-c") as watcher:
-        watcher.wait("In ctrl-c: watcher")
+def test_a_signal_ends_it_with_its_number_and_the_others_see_it_go(
+    serving: Serving, number: signal.Signals, connected: bool
+) -> None:
+    with talking(serving.address, "watcher", "--room", number.name) as watcher:
+        watcher.wait(f"In {number.name.lower()}: watcher")
         if connected:
-            with talking(serving.address, "ann", "--room", "ctrl-c") as ann:
+            with talking(serving.address, "ann", "--room", number.name) as ann:
                 watcher.wait("* ann joined")
-                status, err = ann.end(signal.SIGINT)
+                status, err = ann.end(number)
             watcher.wait("* ann left (bye)")
         else:
             with puppet(lambda message: []) as (service, address), talking(address, "ann") as ann:
@@ -375,8 +451,22 @@ def test_ctrl_c_ends_it_with_130_and_the_others_see_it_go(serving: Serving, conn
                 while not service.heard:
                     assert time.monotonic() < end
                     time.sleep(0.01)
-                status, err = ann.end(signal.SIGINT)
-        assert (status, err) == (130, "")
+                status, err = ann.end(number)
+        assert (status, err) == (128 + number, "")
+
+
+def test_a_signal_that_it_was_started_to_ignore_is_ignored(serving: Serving) -> None:
+    ignoring = (
+        "import os, signal, sys; signal.signal(signal.SIGHUP, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    command = [sys.executable, "-c", ignoring, *JOIN, serving.address, "--name", "ann", "--room", "nohup"]
+    with started(*command, stdin=subprocess.PIPE) as process:
+        ann = Talker(process)
+        ann.wait("In nohup: ann")
+        process.send_signal(signal.SIGHUP)
+        ann.say("still here")
+        ann.wait("ann: still here")
+        assert ann.end() == (0, "")
 
 
 def test_a_reader_that_goes_ends_it_without_a_traceback(serving: Serving) -> None:
@@ -391,7 +481,29 @@ def test_a_reader_that_goes_ends_it_without_a_traceback(serving: Serving) -> Non
                 process.stdin.flush()
         assert process.wait(WAIT) == 141
         assert process.stderr is not None
-        assert "Traceback" not in process.stderr.read()
+        assert process.stderr.read() == "", "it ends as quietly as other programs"
+
+
+@pytest.mark.parametrize(
+    ("closed", "given", "complaint"),
+    [
+        ("<&-", "", "framing-chat: standard input: Bad file descriptor\n"),
+        (">&-", "x\n", "framing-chat: the output cannot be written: Bad file descriptor\n"),
+        (">/dev/full", "x\n", "framing-chat: the output cannot be written: No space left on device\n"),
+        ("2>&-", "/frob\n", ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_told_of_and_the_others_see_it_go(
+    serving: Serving, closed: str, given: str, complaint: str
+) -> None:
+    room = f"streams{len(closed)}{len(given)}"
+    with talking(serving.address, "watcher", "--room", room) as watcher:
+        watcher.wait(f"In {room}: watcher")
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *JOIN, serving.address, "--name", "ann", "--room", room]
+        ended = subprocess.run(command, input=given, capture_output=True, text=True, timeout=60)
+        watcher.wait("* ann left (bye)")
+    assert (ended.returncode, ended.stderr) == (1, complaint)
+    assert "frob" not in ended.stdout, "what is complained of is no output"
 
 
 # ------------------------------------------------------------------------ options

@@ -21,8 +21,9 @@ from framing import Wire
 from framing.drivers.address import Address
 from protocols.chat import command_serve
 from protocols.chat.command_serve import serve
+from protocols.chat.passwords import Passwords
 from protocols.chat.text import TEXT_WIRE
-from tests.protocols.chat.house import WIRE, Guest, until
+from tests.protocols.chat.house import WIRE, Guest
 from tests.protocols.chat.serving import DRIVERS, kept
 from tests.protocols.conftest import Certificates
 from tests.protocols.echo.processes import started
@@ -348,7 +349,7 @@ def test_the_log_is_quiet_by_itself_and_says_why_connections_ended_when_asked() 
         for line in lines:
             assert re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ ", line), line
             assert line.isprintable()
-        assert told == any("HTTP" in line for line in lines)
+        assert sum("HTTP" in line for line in lines) == told, "once"
 
 
 def test_the_text_port_finds_those_who_have_gone_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -433,15 +434,94 @@ def test_help_tells_all_options() -> None:
     assert told.returncode == 0
 
 
-def test_two_ctrl_c_end_a_server_that_drains_at_once() -> None:
-    with serving() as served, served.guest(narrow=True) as slow, served.guest() as ann:
+@contextlib.contextmanager
+def stuck(place: Path) -> Iterator[Served]:
+    """A server that has more for somebody who does not read than their systems hold: so it cannot end at once."""
+    # A unix socket's system holds a fixed number of bytes.
+    with serving(listen=f"unix:{place / 's'}") as served, served.guest() as slow, served.guest() as ann:
         slow.enter("slow")
         ann.enter("ann")
         for _ in range(5):
-            ann.ask("post", room="lobby", text="x" * 8000)
+            ann.done("post", room="lobby", text="x" * 8000)
+        for _ in range(18):
+            slow.ask("history", room="lobby")  # and reads nothing of it
+        assert ann.done("who", room="lobby")["type"] == "ok"
+        yield served
+
+
+def test_a_second_ctrl_c_does_not_wait_for_whoever_reads_nothing(tmp_path: Path) -> None:
+    with stuck(tmp_path) as served:
         served.process.send_signal(signal.SIGINT)
-        until(lambda: ann.ended()["code"] == "stopping", "the good-bye")
-        if served.process.poll() is None:
-            served.process.send_signal(signal.SIGINT)
-        status, err = served.ends()
-        assert (status, err) == (130, "")
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(1.0)  # it has 5 s
+        begun = time.monotonic()
+        served.process.send_signal(signal.SIGINT)
+        assert served.process.wait(30) == 130
+        assert time.monotonic() - begun < 2
+
+
+def test_a_second_sigterm_waits_as_the_first_does_and_the_status_is_0(tmp_path: Path) -> None:
+    with stuck(tmp_path) as served:
+        served.process.send_signal(signal.SIGTERM)
+        with pytest.raises(subprocess.TimeoutExpired):
+            served.process.wait(1.0)
+        assert served.ends(signal.SIGTERM) == (0, "")
+
+
+# --------------------------------------------------------------------- the system
+
+
+def test_an_output_that_is_closed_is_told_of_and_nothing_is_served(tmp_path: Path) -> None:
+    for closed, reason in ((">&-", "Bad file descriptor"), (">/dev/full", "No space left on device")):
+        path = tmp_path / "s"
+        command = ["sh", "-c", f'exec "$@" {closed}', "sh", *COMMAND, "serve", "--listen", f"unix:{path}"]
+        command += ["--text-listen", LOCAL, "--db", ":memory:"]
+        ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        assert (ended.returncode, ended.stdout) == (1, "")
+        assert ended.stderr == f"framing-chat: the output cannot be written: {reason}\n"
+        assert not path.exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="others do not tell of their processes' limits so")
+def test_it_takes_as_many_descriptors_as_it_may_have() -> None:
+    import resource
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (64, 500))
+
+    with serving(preexec_fn=limit) as served:
+        assert resource.prlimit(served.process.pid, resource.RLIMIT_NOFILE) == (500, 500)
+        assert served.ends(signal.SIGTERM) == (0, "")
+
+
+# -------------------------------------------------------------------- the passwords' command
+
+
+def line_of(*options: str, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run([*COMMAND, "password", *options], input=given, capture_output=True, timeout=60)
+
+
+def test_the_password_command_makes_lines_for_names_that_the_server_is_told_to_allow(tmp_path: Path) -> None:
+    refused = line_of("Жанна", given=b"sesame\n")
+    assert (refused.returncode, refused.stdout) == (2, b"")
+    made = line_of("Жанна", "--unicode-names", given=b"sesame\n")
+    assert made.returncode == 0, made.stderr
+    path = tmp_path / "passwords"
+    path.write_bytes(made.stdout)
+    assert Passwords(path, allow_unicode=True).verify("Жанна", "sesame")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b""])
+def test_the_end_of_a_line_is_no_part_of_the_password(tmp_path: Path, end: bytes) -> None:
+    path = tmp_path / "passwords"
+    path.write_bytes(line_of("ann", given="se same ☃".encode() + end).stdout)
+    assert Passwords(path).verify("ann", "se same ☃")
+
+
+def test_a_password_that_is_no_text_or_cannot_be_read_is_told_of_in_one_line() -> None:
+    told = line_of("ann", given=b"\xff\xfe\n")
+    assert (told.returncode, told.stderr) == (1, b"framing-chat: the password is no text (UTF-8)\n")
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "password", "ann"], capture_output=True, timeout=60
+    )
+    assert (closed.returncode, closed.stderr) == (1, b"framing-chat: standard input: Bad file descriptor\n")

@@ -219,6 +219,7 @@ def test_every_order_does_what_help_says(serving: Serving) -> None:
         ann.type("/nick anna" + ENTER)
         ben.wait("* ann is now called anna")
         ann.wait("You are anna.")
+        ben.wait("2 in orders")
         ann.type("/names" + ENTER)
         ann.wait("In orders: anna, ben")
         ann.type("/history 3" + ENTER)
@@ -235,7 +236,10 @@ def test_every_order_does_what_help_says(serving: Serving) -> None:
         ann.wait(lambda: prompt(ann) == "other>")
         ben.type("still here" + ENTER)
         ann.wait("[orders] ben: still here")
-        ann.type("/leave" + ENTER)
+        assert ben.count("* ann is now called anna") == 1, "not by the private room too"
+        ann.type("/leave ORDERS" + ENTER)
+        ann.wait(lambda: prompt(ann) == "other>")
+        ann.type("/leave OTHER" + ENTER)
         ann.wait(lambda: prompt(ann) == "->")
         ann.type("into nowhere" + ENTER)
         ann.wait("You are in no room")
@@ -465,7 +469,7 @@ def test_a_signal_leaves_the_terminal_as_it_was(serving: Serving, number: int) -
         os.kill(ann.process.pid, number)
         assert ann.end() == 128 + number
         assert ann.restored
-        ben.wait("* ann left")
+        ben.wait("* ann left (bye)")
 
 
 # ------------------------------------------------------------------------- hostility

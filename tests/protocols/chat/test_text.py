@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import subprocess
 import threading
 import time
@@ -13,7 +14,9 @@ from typing import Any
 
 import pytest
 
+from framing import EncodeError
 from framing.drivers.address import Address
+from framing.testing import verify_framer
 from protocols.chat import text as module
 from protocols.chat.hub import Options
 from protocols.chat.messages import Error, from_server
@@ -51,6 +54,10 @@ class Screen:
     def types(self, *lines: str, end: str = "\n") -> None:
         for line in lines:
             self._write((line + end).encode())
+
+    def half_close(self) -> None:
+        """End what is typed, and go on looking."""
+        self.sock.shutdown(socket.SHUT_WR)  # type: ignore[attr-defined] # of a bare one alone
 
     def sends(self, data: bytes) -> None:
         self._write(data)
@@ -116,6 +123,7 @@ def telnet(chat: House) -> contextlib.AbstractContextManager[Screen]:
 def bare(chat: House) -> Iterator[Screen]:
     with socket.create_connection((chat.text.host, chat.text.port)) as sock:
         screen = Screen(lambda: sock.recv(1 << 16), sock.sendall)
+        screen.sock = sock  # type: ignore[attr-defined] # of a bare one alone
         yield screen
         with contextlib.suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
@@ -191,6 +199,49 @@ def test_the_orders_work_too(chat: House) -> None:
         ann.types("/quit so long")
         gone(chat, 1)
         ben.sees("* Annette left (so long)")
+
+
+def test_a_room_is_the_same_however_it_is_written(quiet: House) -> None:
+    with bare(quiet) as ann, bare(quiet) as ben:
+        ann.enters("ann")
+        ben.enters("ben")
+        ann.types("/join Attic")
+        ann.sees("* ann joined\r\n")
+        ben.types("/join ATTIC")
+        assert "[attic]" not in ann.sees("* ben joined\r\n").replace("[lobby]", "")
+        ben.types("up here")
+        assert "[attic]" not in ann.sees("ben: up here\r\n")
+        ann.types("/leave aTTic", "into nowhere")
+        ann.sees("You are in no room")
+
+
+def test_a_new_name_is_told_of_by_the_room_and_not_by_private_ones_too(quiet: House) -> None:
+    with bare(quiet) as ann, bare(quiet) as ben:
+        ann.enters("ann")
+        ben.enters("ben")
+        ann.types("/msg ben psst")
+        ben.sees("[ann to you] psst\r\n")
+        ann.types("/nick anna", "done")
+        assert ben.sees("anna: done\r\n").count("is now called anna") == 1
+        ann.types("/leave")
+        ben.sees("* anna left")
+        ann.types("/nick annie", "/msg ben done")
+        assert ben.sees("[annie to you] done\r\n").count("* anna is now called annie") == 1
+
+
+def test_who_comes_and_goes_is_told_by_open_rooms_alone(quiet: House) -> None:
+    with bare(quiet) as ben:
+        ben.enters("ben")
+        with bare(quiet) as ann:
+            ann.enters("ann")
+            ann.types("/msg ben psst", "/quit so long")
+            before = ben.sees("* ann left (so long)\r\n")
+        assert before.count("ann to you") == 1
+        with bare(quiet) as ann:
+            ann.enters("ann")
+            ann.types("/msg ben back")
+            before = ben.sees("[ann to you] back\r\n")
+        assert (before.count("joined"), before.count("to you"), before.count("so long")) == (1, 1, 0)
 
 
 def test_whoever_is_not_let_into_a_room_stays_where_they_were(quiet: House) -> None:
@@ -306,11 +357,23 @@ def test_a_line_that_is_too_long_is_left_out_and_the_next_one_is_said(chat: Hous
         ann.enters("ann")
         ben.sees("* ann joined")
         ann.sends(b"x" * (module.MAX_LINE + 1) + b"\r\n")
-        ann.types("y" * 4000, "short")
-        assert "x" * 100 not in ben.sees("y" * 4000)
+        ann.sees("(not said: a line has 4096 bytes at the most)\r\n")
+        ann.types("y" * module.MAX_LINE, "short", end="\r\n")
+        assert "x" * 100 not in ben.sees("y" * module.MAX_LINE)
         ben.sees("ann: short\r\n")
         ann.sends(b"z" * 3_000_000 + b"\nbehind\n")
         assert "zzz" not in ben.sees("ann: behind\r\n")
+        ben.types("over")
+        ann.sees("ben: over\r\n")
+        assert ann.shown.count(b"(not said") == 2, "once for each line"
+
+
+def test_the_lines_frames_keep_the_laws_of_every_framer() -> None:
+    long = b"x" * module.MAX_LINE
+    verify_framer(module.TEXT_WIRE.framer, examples=10, payloads=[b"\n", b"a\r\n", long + b"\r\n"])
+    for given in (b"", b"no end", b"two\nlines\n", long + b"xx\n"):
+        with pytest.raises(EncodeError):
+            module.TEXT_WIRE.encode(given)
 
 
 def test_whoever_sends_half_a_line_and_hangs_is_closed_and_nobody_else_waits() -> None:
@@ -360,6 +423,194 @@ def test_bytes_that_are_no_text_and_control_characters_reach_nobodys_terminal(qu
             assert letter not in "\u202e\u009b"
 
 
+# --------------------------------------------------------------- people who come in crowds
+
+
+def test_whoever_the_hub_does_not_let_in_yet_is_told_once_and_let_in_by_themselves(chat_of_few: House) -> None:
+    with nc(chat_of_few) as ann, nc(chat_of_few) as ben, bare(chat_of_few) as cat:
+        ann.enters("ann")
+        for each, name in ((ben, "ben"), (cat, "cat")):
+            each.sees("What is your name?")
+            each.types(name, f"I am {name}")
+        for each, name in ((ben, "ben"), (cat, "cat")):
+            before = each.sees(f"You are {name}.")
+            assert before.count("(Please wait, you are let in by yourself: too many have come from your address") == 1
+            assert "closed" not in before
+            until(lambda said=f"{name}: I am {name}\r\n": said.encode() in ann.shown, f"{name} speaks")
+
+
+@pytest.fixture(params=DRIVERS)
+def chat_of_few(request: pytest.FixtureRequest) -> Iterator[House]:
+    with house(request.param, text=True, options=Options(newcomers=1, newcomer_rate=1.0)) as made:
+        yield made
+
+
+@pytest.fixture
+def full_chat() -> Iterator[House]:
+    """One that lets in one person, and nobody more for as long as a test takes."""
+    with house(text=True, options=Options(newcomers=1, newcomer_rate=0.001)) as made:
+        yield made
+
+
+def test_whoever_waits_to_be_let_in_may_go(full_chat: House) -> None:
+    with bare(full_chat) as ann, bare(full_chat) as ben:
+        ann.enters("ann")
+        ben.sees("name?")
+        ben.types("ben")
+        ben.sees("(Please wait")
+        ben.types("QUIT")
+        assert ben.ends().count("What is your name?") == 1
+        gone(full_chat, 1)
+
+
+def test_whoever_asked_to_go_before_they_were_let_in_is_not_asked_for_another_name(quiet: House) -> None:
+    with bare(quiet) as ann, bare(quiet) as other:
+        ann.enters("ann")
+        other.sees("name?")
+        other.sends(b"ann\nQUIT\n")
+        assert "What is your name?" not in other.ends().partition("What is your name?")[2]
+
+
+def test_whoever_waits_to_be_let_in_goes_with_the_host(full_chat: House) -> None:
+    with bare(full_chat) as ann, bare(full_chat) as ben:
+        ann.enters("ann")
+        ben.sees("name?")
+        ben.types("ben")
+        ben.sees("(Please wait")
+        full_chat.host.stop()
+        assert full_chat.host.join(SECONDS)
+        for line in list(full_chat.text_service._lines.values()):
+            if line._client is not None and line._client._retry_at is not None:
+                line._client._retry_at = 0.0  # they need not wait for it here
+        ben.ends()
+
+
+def test_a_line_that_the_host_closes_hangs_up_while_the_hub_knows_of_it() -> None:
+    closed: list[str] = []
+    peer = SimpleNamespace(
+        address=Address.parse("tcp://127.0.0.1:1"),
+        send_encoded=lambda frames: None,
+        close=lambda: closed.append("peer"),
+    )
+    deaf = SimpleNamespace(
+        opened=lambda *given, **more: None, received=lambda *given: None, closed=lambda line: closed.append("hub")
+    )
+    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
+    line.typed(b"ann\n")
+    later = from_server({"type": "close", "code": "x", "text": "later", "reconnect": 60.0})
+    assert later is not None
+    first = line._attempt
+    first.tell(later, {})
+    first.close()
+    assert closed == ["hub"], "the person waits"
+    line._client._retry_at = 0.0
+    line.tick(time.monotonic())
+    first.close()  # it comes late
+    first.tell(later, {})
+    assert closed == ["hub"]
+    line._attempt.close()
+    assert closed == ["hub", "hub", "peer"]
+
+
+def test_so_many_of_one_address_may_be_there_without_a_name_and_the_newest_is_turned_away(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "MOST_NAMELESS", 3)
+    with house(text=True) as chat, contextlib.ExitStack() as stack:
+        ann, ben, silent = (stack.enter_context(bare(chat)) for _ in range(3))
+        for each in (ann, ben, silent):
+            each.sees("name?")
+        with bare(chat) as late:
+            assert late.ends() == "Too many have come from your address and not given a name. Try again later.\r\n"
+        ann.types("ann")
+        ann.sees("* ann joined")
+        with bare(chat) as cat:
+            cat.enters("cat")  # there was room again
+        with bare(chat) as dan, bare(chat) as late:
+            dan.sees("name?")
+            assert "Too many" in late.ends()
+        gone(chat, 3)
+        with bare(chat) as eve:
+            eve.enters("eve")
+        for each in (ben, silent):
+            each.types("QUIT")
+        gone(chat, 1)
+        ann.types("QUIT")
+        gone(chat, 0)
+        until(lambda: not chat.text_service._nameless and not chat.text_service._finishing, "nothing is kept of them")
+
+
+class Nobody:
+    """A peer, as much of it as is used."""
+
+
+def test_people_of_a_unix_socket_are_not_counted() -> None:
+    sent: list[bytes] = []
+    service = module.TextService(SimpleNamespace())  # type: ignore[arg-type] # nobody says who they are
+    for scheme, welcomed in (("unix:/s", 100), ("tcp://127.0.0.1:1", module.MOST_NAMELESS)):
+        sent.clear()
+        for _ in range(100):
+            peer: Any = Nobody()
+            peer.address, peer.send_encoded, peer.close = Address.parse(scheme), sent.append, list
+            service.opened(peer)
+        assert sum(each.startswith(b"Welcome.") for each in sent) == welcomed
+
+
+# ------------------------------------------------------------------ ends of what is typed
+
+
+def says_all(chat: House, typed: str) -> str:
+    """What is shown to somebody who types so much, and ends what they send."""
+    with bare(chat) as screen:
+        screen.sees("name?")
+        screen.sends(typed.encode())
+        screen.half_close()
+        return screen.ends()
+
+
+@pytest.mark.parametrize("last", ["", "QUIT\n"])
+def test_what_was_typed_before_the_end_of_typing_is_said_though_it_has_to_wait(chat: House, last: str) -> None:
+    with nc(chat) as ben:
+        ben.enters("ben")
+        lines = [f"line {number}" for number in range(8)]
+        says_all(chat, "ann\n" + "".join(f"{line}\n" for line in lines) + last)
+        for line in lines:
+            ben.sees(f"ann: {line}\r\n")
+        ben.sees("* ann left (bye)")
+
+
+def test_whoever_ends_typing_before_they_are_let_in_is_let_in_and_says_it() -> None:
+    with house(text=True, options=Options(newcomers=1, newcomer_rate=0.5)) as chat, bare(chat) as ben:
+        ben.enters("ben")
+        assert "You are" not in says_all(chat, "ann\nhello\n"), "nobody is there to be shown it"
+        ben.sees("* ann joined\r\nann: hello\r\n")
+        ben.sees("* ann left (bye)")
+
+
+def test_what_cannot_be_said_for_long_behind_the_end_of_typing_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LAST_WORDS", 0.5)
+    with house(text=True, options=Options(burst=1, rate=0.001)) as chat, bare(chat) as ben:
+        ben.enters("ben")
+        says_all(chat, "ann\none\ntwo\n")
+        ben.sees("ann: one\r\n")
+        ben.sees("* ann left (bye)")
+        until(lambda: not chat.text_service._finishing, "nothing is left of it")
+        assert "two" not in ben.shown.decode()
+
+
+def test_a_connection_that_breaks_is_no_end_of_typing() -> None:
+    with house(text=True, options=Options(grace=60.0)) as chat, bare(chat) as ben:
+        ben.enters("ben")
+        with socket.create_connection((chat.text.host, chat.text.port)) as sock:
+            sock.sendall(b"ann\n")
+            ben.sees("* ann joined")
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # it is reset
+        gone(chat, 1)
+        assert not chat.text_service._finishing
+        ben.types("/names")
+        ben.sees("In lobby: ann, ben\r\n")
+
+
 # ------------------------------------------------------------------ floods and ends
 
 
@@ -368,11 +619,11 @@ def test_what_a_server_says_of_a_mistake_reaches_no_terminal_uncleaned() -> None
     peer = SimpleNamespace(address=Address.parse("tcp://127.0.0.1:1"), send_encoded=shown.append)
     deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None)
     line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
-    line.typed(b"ann")
+    line.typed(b"ann\n")
     let_in = from_server(welcome())
     assert let_in is not None
-    line.tell(let_in, {})
-    line.tell(Error(code="odd", text="\x1b[31mred\x07 \x9b2Jtape"), {})
+    line._attempt.tell(let_in, {})
+    line._attempt.tell(Error(code="odd", text="\x1b[31mred\x07 \x9b2Jtape"), {})
     assert shown[-1] == b"(red tape)\r\n"
 
 
@@ -421,7 +672,7 @@ def test_what_is_pasted_without_end_costs_a_bounded_queue(quiet: House) -> None:
 
 @contextlib.contextmanager
 def module_lines(chat: House) -> Iterator[list[module._TextLine]]:
-    yield [line for line in list(chat.host._lines) if isinstance(line, module._TextLine)]
+    yield list(chat.text_service._lines.values())
 
 
 def test_a_stop_of_the_server_is_told_and_ends_the_connection(chat: House) -> None:
