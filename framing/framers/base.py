@@ -470,7 +470,7 @@ class Decoder(Generic[M]):
                 payloads = carry.take(b"", 1)
         else:
             memo, before = carry.memo, len(messages)
-            payloads = carry.take(data)
+            payloads = carry.take(data, limit)
             try:
                 # Those before a refused one are in the list when it is raised.
                 if self._unwrap_many is not None:

@@ -63,9 +63,10 @@ from protocols.chat.messages import (
     Who,
     from_client,
 )
+from protocols.chat.names import Names
 from protocols.chat.options import Options
 from protocols.chat.rates import Bucket
-from protocols.chat.safety import bad_name, clean, clean_line, key, look_alike, suggest
+from protocols.chat.safety import bad_name, clean, clean_line, key, suggest
 from protocols.chat.sizes import event_size, message_size, written_size
 from protocols.chat.tables import Connection, Room, Session
 from protocols.chat.traffic import (
@@ -160,7 +161,7 @@ class Hub:
         self._guests = 0
         self._connections: dict[Hashable, Connection] = {}
         self._sessions: dict[str, Session] = {}
-        self._names: dict[str, Session] = {}
+        self._names = Names(faces=options.unicode_names)
         self._tokens: dict[str, Session] = {}
         self._lost: dict[str, Session] = {}  # those in their time of grace, the longest first
         self._absent: dict[str, Session] = {}  # those behind it, who have left and may come back
@@ -303,7 +304,7 @@ class Hub:
             self._sessions[record.id] = session
             session.named = record.named
             if session.named:
-                self._names[key(record.name)] = session
+                self._names.add(session)
             session.private = dict.fromkeys(record.private, "")
             for name in (*record.rooms, *record.private):
                 self._room(name).members[record.id] = session
@@ -431,22 +432,27 @@ class Hub:
     def _catch_up(self, added: int) -> None:
         """Give those that are behind the next of the log, one after the other: as much as was ``added`` to it, and one page.
 
-        Not a page each, or nobody else would be heard meanwhile; and not less, or they would never catch up with a crowd.
+        Not a page each, or nobody else would be heard meanwhile; and not less, or they would never catch up with a crowd. Nor
+        is one of them given more than a page beyond what was added: then it is looked at whether it takes it.
         """
-        left = PAGE_BYTES + added * len(self._paged)
-        for connection in list(self._paged.values()):
+        most = PAGE_BYTES + added
+        behind = [connection for connection in self._paged.values() if connection.blocked is None]
+        left = PAGE_BYTES + added * len(behind)
+        for connection in behind:
             if left <= 0:
                 break
-            if connection.blocked is None:
-                left = self._page(connection, left)
+            left -= self._page(connection, min(left, most))
 
-    def _page(self, connection: Connection, left: int) -> int:
-        """Give a connection that is behind ``left`` bytes of the log, or the next event: how many are left then.
+    def _page(self, connection: Connection, most: int) -> int:
+        """Give a connection that is behind ``most`` bytes of the log, or the next event: how many it was given.
 
         It is live where it has caught up, and the last of those that are behind where it has not.
         """
+        left = most
         del self._paged[connection.name]
         for name, seq in list(connection.behind.items()):
+            if left <= 0:
+                break
             room = self._rooms[name]
             told = seq
             while told < room.head and left > 0:
@@ -458,14 +464,15 @@ class Hub:
                         break
             if told > seq:
                 room.told = self._now
+            # The rooms take turns too, or whoever is always behind in one would never be told of another.
+            del connection.behind[name]
             if told == room.head:
-                del connection.behind[name]
                 room.live[connection.name] = connection
             else:
                 connection.behind[name] = told
         if connection.behind:
             self._paged[connection.name] = connection
-        return left
+        return most - left
 
     # ------------------------------------------------------------------ deadlines
 
@@ -669,7 +676,7 @@ class Hub:
             pass  # begun meanwhile, over a connection that is lost without a word
         elif right:
             assert asked.name is not None
-            holder = self._names.get(key(asked.name))
+            holder = self._names.get(asked.name)
             if holder is not None and holder.connection is None:
                 # Whoever knows the password is that person: their lost session need not be waited for.
                 self._leave_all(holder, "connection lost")
@@ -686,7 +693,7 @@ class Hub:
         name = self._guest() if asked.name is None else asked.name
         session = Session(self._make_token(9), name, *self._buckets())
         self._sessions[session.id] = session
-        self._names[key(name)] = session
+        self._names.add(session)
         if asked.resume is not None and len(asked.resume.token) >= LEAST_TOKEN:
             # Known from now on: where the Welcome gets lost, this is all that the client has to show.
             session.tokens = (_digest(asked.resume.token),)
@@ -712,7 +719,7 @@ class Hub:
         if not session.named:
             if self._taken(session.name):
                 self._call(session, suggest(session.name, self._taken))
-            self._names[key(session.name)] = session
+            self._names.add(session)
             session.named = True
         cursors = resume.cursors
         for name in sorted(session.private):
@@ -769,7 +776,7 @@ class Hub:
         while True:
             self._guests += 1
             name = f"guest{self._guests}"
-            if name not in self._names:
+            if self._names.get(name) is None:
                 return name
 
     def _unfit(self, name: str, session: Session | None) -> Error | None:
@@ -783,7 +790,7 @@ class Hub:
 
     def _taken(self, name: str, session: Session | None = None) -> bool:
         """Whether somebody else than ``session`` is called so, or nearly so."""
-        holder = self._names.get(key(name))
+        holder = self._names.get(name)
         if holder is not None:
             return holder is not session
         if session is not None and any(
@@ -793,9 +800,7 @@ class Hub:
             if other is not session
         ):
             return True  # it was theirs when they were here, and the room of the two knows them by it
-        return self._options.unicode_names and any(
-            look_alike(name, other.name) for other in self._names.values() if other is not session
-        )
+        return any(other is not session for other in self._names.alike(name))
 
     def _end_session(self, session: Session, reason: str = "") -> None:
         """Forget a session that has left all open rooms; nothing of it is kept but what it said."""
@@ -830,7 +835,7 @@ class Hub:
             self._publish(room, "left", session.name, reason)
         session.rooms.clear()
         if session.named:
-            del self._names[key(session.name)]
+            self._names.remove(session)
             session.named = False
         if self._lost.pop(session.id, None) is not None:
             self._absent[session.id] = session
@@ -881,8 +886,10 @@ class Hub:
             self._refuse(connection, Error(code="bad-name", text=text, id=asked.id))
             return
         options = self._options
+        lobby = key(options.lobby)
+        besides = self._open - 1 - (lobby in self._rooms)  # nor does that of the announcements count
         if len(session.rooms) >= options.max_rooms_each or (
-            name not in self._rooms and name != key(options.lobby) and self._open - 1 >= options.max_rooms
+            name not in self._rooms and name != lobby and besides >= options.max_rooms
         ):
             self._refuse(connection, Error(code="too-many-rooms", text="there are too many rooms", id=asked.id))
             return
@@ -961,9 +968,9 @@ class Hub:
             if wait := session.moves.wait(self._now, max(1, told)):
                 self._too_fast(connection, asked.id, wait)
                 return
-            del self._names[key(session.name)]
+            self._names.remove(session)
             self._call(session, asked.name)
-            self._names[key(asked.name)] = session
+            self._names.add(session)
         self._reply(connection, Ok(id=asked.id))
 
     def _call(self, session: Session, name: str) -> None:
@@ -1024,7 +1031,7 @@ class Hub:
     def _room_with(self, connection: Connection, session: Session, asked: Post) -> Room | None:
         """The room of two with the one whom a private post is for; whoever is not in it is, from now on, and told of it."""
         assert asked.to is not None
-        other = self._names.get(key(asked.to))
+        other = self._names.get(asked.to)
         if other is None or other is session:
             text = "nobody here has this name" if other is None else "this is you"
             self._refuse(connection, Error(code="no-such-name", text=text, id=asked.id))

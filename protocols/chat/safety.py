@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
-__all__ = ["MAX_NAME", "bad_name", "clean", "clean_line", "key", "look_alike", "suggest"]
+__all__ = ["MAX_NAME", "bad_name", "clean", "clean_line", "faces", "key", "look_alike", "suggest"]
 
 MAX_NAME: Final = 32
 
@@ -97,7 +97,12 @@ def look_alike(one: str, other: str) -> bool:
     """Whether a reader would take ``one`` for ``other``; False for two names in ASCII, which differ where `key` does."""
     if one.isascii() and other.isascii():
         return False
-    return any(_skeleton(case(one)) == _skeleton(case(other)) for case in (str, str.upper, str.lower))
+    return any(mine == theirs for mine, theirs in zip(faces(one), faces(other), strict=True))
+
+
+def faces(name: str) -> tuple[str, str, str]:
+    """What ``name`` looks like as it is, in capitals and in small letters: two that look alike have one of them in common."""
+    return _skeleton(name), _skeleton(name.upper()), _skeleton(name.lower())
 
 
 def _table() -> tuple[Any, Any]:

@@ -143,6 +143,7 @@ async def _converse(address: AddressLike, seat: _Seat, number: int, figures: Fig
             await heard(b, "waves")
             b.say("end", room=room)
             await heard(a, "end")
+            await heard(b, "end")
             await until(lambda: not a.client.pending and a.client.online, "a post was not acknowledged", 20.0)
             told = _transcript(a, a, b), _transcript(b, a, b)
     assert not a.troubles, a.troubles

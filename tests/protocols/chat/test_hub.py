@@ -672,11 +672,13 @@ def test_a_new_name_costs_as_much_as_there_are_rooms_that_are_told_of_it() -> No
     assert 20 <= stored <= 2 + 10 * 2.0 + 10
 
 
-def test_the_lobby_can_be_joined_when_all_rooms_are_taken() -> None:
+@pytest.mark.parametrize("first", [None, "lobby"])
+def test_the_lobby_can_be_joined_when_all_rooms_are_taken_and_takes_none(first: str | None) -> None:
     table = Table(Options(max_rooms=2, move_burst=100))
-    eve = table.enter("eve", room=None)
+    eve = table.enter("eve", room=first)
     for number in (1, 2):
         table.send("eve", {"type": "join", "id": [eve, number], "room": f"r{number}"})
+    assert set(table.hub.rooms) >= {"r1", "r2"}
     ann = table.enter("ann", room=None)
 
     def join(number: int, room: str) -> str:

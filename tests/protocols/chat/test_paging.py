@@ -70,7 +70,10 @@ def test_many_who_are_behind_share_a_page_a_turn_and_all_get_everything(said: in
         assert len(told["ben"]) == said
         assert size <= PAGE + (READERS + 2) * said * len(TEXT)
         for reader in readers:
-            got[reader] += told.get(reader, [])
+            seqs = told.get(reader, [])
+            got[reader] += seqs
+            # What is added is always told. An event is taken to be as large as any codec could write it: four times its text.
+            assert (len(seqs) - said - 1) * 4 * len(TEXT) <= PAGE
         inputs = []
         number += said
         turns += 1
@@ -120,3 +123,42 @@ def test_what_somebody_is_told_in_a_turn_leaves_in_one_piece_and_before_the_end(
     service.received(ann, {"type": "bye"})  # type: ignore[arg-type] # as above
     host._turn(host._gather())
     assert messages(ann.sent) == [["roomlist"] * 3 + ["close"], ["closed"]]
+
+
+def test_whoever_is_always_behind_in_one_room_is_told_of_the_others_too() -> None:
+    hub = Hub(MemoryLog(), Options(burst=10_000, request_burst=100))
+    ann, ben = entered(hub, "ann"), entered(hub, "ben")
+    hub.handle([server.Received("ben", {"type": "join", "id": [ben, 2], "room": "quiet"})], 0.0, 0)
+    hub.handle([server.Received("ann", {"type": "join", "id": [ann, 2], "room": "quiet"})], 0.0, 0)
+    hub.handle([server.Blocked("ben")], 0.0, 0)
+    for number in range(3, 203):
+        turn(hub, 0.0, server.Received("ann", post(ann, number)))
+    hub.handle([server.Received("ann", {"type": "post", "id": [ann, 1000], "room": "quiet", "text": "psst"})], 0.0, 0)
+    hub.handle([server.Drained("ben")], 0.0, 0)
+    heard = 0
+    for number in range(2000, 2004):
+        # More is said than fits into a page.
+        many = [server.Received("ann", post(ann, 1000 * number + each)) for each in range(30)]
+        outputs = hub.handle(many, 0.0, 0)
+        heard += any(
+            isinstance(output, server.Send) and "ben" in output.connections and output.message.text == "psst"
+            for output in outputs
+            if isinstance(output, server.Send) and isinstance(output.message, Event)
+        )
+    assert heard == 1
+
+
+@pytest.mark.parametrize("posts", [1, 64])
+def test_one_who_is_behind_gets_no_more_for_others_who_take_nothing(posts: int) -> None:
+    hub = Hub(MemoryLog(), Options(burst=10_000))
+    ann = entered(hub, "ann")
+    deaf = [f"deaf{number}" for number in range(50)]
+    for name in (*deaf, "ben"):
+        entered(hub, name)
+    hub.handle([server.Blocked(name) for name in (*deaf, "ben")], 0.0, 0)
+    for number in range(2, 1002):
+        turn(hub, 0.0, server.Received("ann", post(ann, number)))
+    many = [server.Received("ann", post(ann, 5000 + each)) for each in range(posts)]
+    told, _ = turn(hub, 0.0, server.Drained("ben"), *many)
+    assert 0 < len(told["ben"]) * 4 * len(TEXT) <= PAGE + (posts + 1) * (4 * len(TEXT) + 300)
+    assert not set(deaf) & told.keys()
