@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
+import zlib
+from functools import reduce
 from pathlib import Path
 
 from setuptools import Extension, setup
@@ -20,10 +22,14 @@ stable_abi = sys.implementation.name == "cpython" and not sysconfig.get_config_v
 wanted = os.environ.get("FRAMING_PURE", "0") in {"", "0"}
 
 if stable_abi and wanted:
+    sources, headers = sorted(NATIVE.glob("*.c")), sorted(NATIVE.glob("*.h"))
+    # What it was built from, so that tests/kernels/test_built.py can tell a twin that is older than its sources.
+    stamp = reduce(lambda crc, path: zlib.crc32(path.read_bytes(), crc), [*sources, *headers], 0)
     twin = Extension(
         "framing.kernels._native",
-        sources=sorted(path.as_posix() for path in NATIVE.glob("*.c")),
-        depends=sorted(path.as_posix() for path in NATIVE.glob("*.h")),
+        sources=[path.as_posix() for path in sources],
+        depends=[path.as_posix() for path in headers],
+        define_macros=[("FRAMING_SOURCES", str(stamp))],
         extra_compile_args=[] if os.name == "nt" else ["-O3"],  # some Pythons are built with less
         py_limited_api=True,
         optional=True,

@@ -226,7 +226,6 @@ SERVERS: dict[str, Callable[[], None]] = {
     "raw-blocking": raw_blocking,
     "raw-selectors": raw_selectors,
     "raw-asyncio": _in("asyncio", _raw_asyncio),
-    "raw-uvloop": _in("uvloop", _raw_asyncio),
     "framing-connection": framing_connection,
     "framing-threads": framing_threads,
     "framing-selector": framing_selector,

@@ -47,6 +47,9 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
             shutil.copytree(ROOT / part, tree / part, ignore=shutil.ignore_patterns("__pycache__", "*.so", "*.pyd"))
         else:
             shutil.copy(ROOT / part, tree / part)
+    (tree / "tests").mkdir()
+    # setuptools would take it, by its name, and nothing of what it needs.
+    shutil.copy(__file__, tree / "tests")
     run("setup.py", "-q", "sdist", "--formats=tar", folder=tree)
     [archive] = (tree / "dist").glob("*.tar")
     with tarfile.open(archive) as opened:
@@ -62,6 +65,10 @@ def test_a_source_distribution_has_the_sources_of_the_twin_and_what_types_need(s
     )
     assert (source / "framing" / "py.typed").exists()
     assert (source / "framing" / "kernels" / "_native.pyi").exists()
+
+
+def test_a_source_distribution_has_no_tests_rather_than_some_of_them(source: Path) -> None:
+    assert not (source / "tests").exists()
 
 
 @pytest.mark.parametrize("environment", [{"CC": "false"}, {"FRAMING_PURE": "1"}], ids=["no compiler", "not wanted"])

@@ -66,10 +66,21 @@ class Figure:
 
 
 def sample_message(wire: Wire[Any]) -> Any:
-    """A message for whoever gives none: an object, or text where the wire has no codec for objects."""
-    if isinstance(wire.codec, (Raw, Text)):
-        return read_message(wire, "hello, world", "--message")
-    return {"id": 17, "user": "alice", "tags": ["new", "vip"], "score": 0.5}
+    """A message for whoever gives none: an object, or text where the wire has no codec for objects.
+
+    The text is as long as a wire of fixed size, or with a small limit, has it; else it may be that the wire cannot carry what
+    is made up.
+    """
+    if not isinstance(wire.codec, (Raw, Text)):
+        return {"id": 17, "user": "alice", "tags": ["new", "vip"], "score": 0.5}
+    text = "hello, world"
+    try:
+        wire.encode(read_message(wire, text, "it"))
+    except EncodeError as error:
+        if error.expected is not None and error.got is not None:
+            size = max(0, len(text) + error.expected - error.got)
+            text = (text * (size // len(text) + 1))[:size]
+    return read_message(wire, text, "it")
 
 
 def measure(wire: Wire[Any], message: Any, seconds: float) -> list[Figure]:
@@ -221,6 +232,10 @@ def bench(wire: Wire[Any], text: str | None, seconds: float) -> None:
     try:
         size = len(wire.encode(message))
     except EncodeError as error:
+        if text is None:
+            raise click.UsageError(
+                f"give one of your messages with --message: the wire {wire} cannot carry the one that is made up: {error}"
+            ) from error
         raise click.UsageError(f"--message: the wire {wire} cannot carry it: {error}") from error
     show(Console(file=sys.stdout, highlight=False), measure(wire, message, seconds), str(wire), size)
 

@@ -35,3 +35,6 @@ from framing.kernels.stuffing import split_slip as split_slip
 from framing.kernels.stuffing import stuff_cobs as stuff_cobs
 from framing.kernels.stuffing import stuff_hdlc as stuff_hdlc
 from framing.kernels.stuffing import stuff_slip as stuff_slip
+
+SOURCES: int
+"""A checksum of the C files that this was compiled from; 0 where whoever compiled it gave none."""

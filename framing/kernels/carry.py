@@ -11,6 +11,7 @@ received by more than the room of one read.
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 from framing.errors import HEAD_BYTES
@@ -91,6 +92,7 @@ class Carry:
 
         What is behind the last of them is held. Behind a fault, which is then in `fault`, nothing is.
         """
+        limit = index(limit)
         chunk = data if type(data) is bytes else bytes(memoryview(data))
         if self.in_place:
             self._land()

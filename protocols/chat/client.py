@@ -22,7 +22,7 @@ import random
 import secrets
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
@@ -144,6 +144,7 @@ class Ask:
 
     The others are for history: its last ``limit`` events, or those below ``before``; where ``further``, those before the last
     page of the room, as many as were asked for then. ``@name`` is there the private conversation with that person.
+    ``behind`` is for the client itself: how many things had been said before.
     """
 
     what: Literal["join", "leave", "rename", "who", "rooms", "history"]
@@ -151,6 +152,7 @@ class Ask:
     before: int | None = None
     limit: int = 50
     further: bool = False
+    behind: int = field(default=0, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,7 +327,8 @@ class Client:
         self._owed: list[Ask] = []  # those to be made behind them
         self._again_at = 0.0  # the server said: not before
         self._one_by_one = False  # for it takes no more of them at once
-        self._renaming: str | None = None
+        self._renaming: Ask | None = None
+        self._left: dict[str, Ask] = {}  # rooms that the user has left, as far as the server may not know of it
         self._limits: Limits | None = None
         self._posts: deque[_Waiting] = deque()
         self._under_way: _Waiting | None = None
@@ -551,6 +554,7 @@ class Client:
         self._out.append(Posted(self._count, "pending", post.text))
 
     def _ask(self, ask: Ask) -> None:
+        ask = replace(ask, behind=self._count)
         question = ask.what in _QUESTIONS
         others = self._wanted if ask.what == "join" and not self.online else self._again + self._owed
         if question:
@@ -560,10 +564,13 @@ class Client:
             return
         if ask.what == "join":
             self._wanted[key(ask.argument)] = ask.argument
+            self._left.pop(key(ask.argument), None)
         elif ask.what == "leave":
-            self._wanted.pop(key(ask.argument), None)
+            self._left[key(ask.argument)] = ask
+            if not self._unsaid(ask):
+                self._wanted.pop(key(ask.argument), None)
         elif ask.what == "rename":
-            self._renaming = ask.argument
+            self._renaming = ask
         if question or self.online:
             self._owed.append(ask)
 
@@ -584,7 +591,12 @@ class Client:
         self._one_by_one = self._one_by_one and bool(self._again or self._owed)
 
     def _hangs(self, ask: Ask) -> bool:
-        """Whether what ``ask`` comes to depends on an answer that has not come: of another name, a room, or a page."""
+        """Whether what ``ask`` comes to depends on an answer that has not come: of another name, a room, a page, or a post.
+
+        What was said before somebody left, or had another name, is said there, and by the former one.
+        """
+        if ask.what in ("leave", "rename") and self._unsaid(ask):
+            return True
         before = [*self._asked.values(), *self._owed]
         if ask.what == "history" and ask.further:
             room = self._meant(ask.argument)
@@ -593,6 +605,11 @@ class Client:
         if ask.what == "rename":
             return any(each.what == "rename" for each in before)
         return ask.what != "rooms" and self._moves(ask.argument, before)
+
+    def _unsaid(self, ask: Ask) -> bool:
+        """Whether something has not been said yet that was typed before ``ask``: of a room, if it is to leave one."""
+        rooms = {key(waiting.post.room or "") for waiting in self._posts if waiting.number <= ask.behind}
+        return bool(rooms) if ask.what == "rename" else key(ask.argument) in rooms
 
     @staticmethod
     def _moves(room: str, asks: Iterable[Ask]) -> bool:
@@ -658,7 +675,10 @@ class Client:
         """``ask`` cannot be had: it is not to be asked for again."""
         if ask.what == "join":
             self._wanted.pop(key(ask.argument), None)
-        elif ask.what == "rename" and self._renaming == ask.argument:
+        elif ask.what == "leave":
+            if self._left.pop(key(ask.argument), None) is not None:  # else the user has come back since
+                self._wanted.pop(key(ask.argument), None)
+        elif ask.what == "rename" and self._renaming == ask:
             self._renaming = None
 
     def _flush(self) -> None:
@@ -666,7 +686,8 @@ class Client:
         while self._posts and self._under_way is None and self._now >= self._hold_until:
             waiting = self._posts[0]
             room = waiting.post.room
-            if room is not None and self._moves(room, (*self._asked.values(), *self._again, *self._owed)):
+            before = [ask for ask in (*self._asked.values(), *self._again, *self._owed) if ask.behind < waiting.number]
+            if room is not None and self._moves(room, before):
                 break  # it cannot be said there yet, or is not to be
             n = waiting.n or self._n + 1
             post = waiting.post
@@ -789,13 +810,17 @@ class Client:
         self._one_by_one = False
         # What was asked for while there was no connection, or got lost with it, is made up for here.
         entered = {room for room in told.rooms if not room.startswith("@")}
-        asks = [Ask("leave", room) for room in told.rooms if room in entered and room not in self._wanted]
+        parted = [room for room in told.rooms if room in entered and room not in self._wanted]
+        asks = [self._left.get(room, Ask("leave", room)) for room in parted]
         asks += [Ask("join", room) for wanted, room in self._wanted.items() if wanted not in entered]
+        # Where something is still to be said there, behind that.
+        asks += [ask for room, ask in self._left.items() if room in self._wanted]
+        self._left = {key(ask.argument): ask for ask in asks if ask.what == "leave"}
         known = {*told.rooms, *self._wanted, ANNOUNCEMENTS}
         for room in self._rooms.keys() - known:
             del self._rooms[room]
-        if self._renaming is not None and self._renaming != told.name:
-            asks.append(Ask("rename", self._renaming))
+        if self._renaming is not None and self._renaming.argument != told.name:
+            asks.append(self._renaming)
         else:
             self._renaming = None
         self._owed[:0] = asks
@@ -871,6 +896,7 @@ class Client:
                 room.cursor = told.seq
         elif ask.what == "leave" and told.room is not None:
             self._rooms.pop(told.room, None)
+            self._given_up(ask)  # for it is done
         elif ask.what == "rename":
             self._wanted_name = ask.argument
             self._given_up(ask)  # for it is done

@@ -815,7 +815,7 @@ class Hub:
         self._gone.add(session.id)
 
     def _leave_private(self, session: Session, name: str, reason: str = "") -> None:
-        """``session`` is in the private room ``name`` no more; the other one, if in it, is told."""
+        """``session`` is in the private room ``name`` no more, which is told to the other one, if in it, and kept."""
         room = self._rooms[name]
         del room.members[session.id]
         del session.private[name]
@@ -823,8 +823,7 @@ class Hub:
         self._changed[session.id] = session
         if session.connection is not None:
             self._unfollow(session.connection, room)
-        if room.members:
-            self._publish(room, "left", session.name, reason)
+        self._publish(room, "left", session.name, reason)
 
     def _leave_all(self, session: Session, reason: str) -> None:
         """``session`` is in no open room any more, and its name is free."""
@@ -1050,12 +1049,12 @@ class Hub:
             self._refuse(connection, Error(code="too-many-rooms", text=text, id=asked.id))
             return None
         room = self._room(name)
-        begun = not room.members
+        fresh = not room.head  # then nobody has been in it, and its first `Members` says who is
         for one, origin in entering:
             room.members[one.id] = one
             one.private[name] = origin
             self._changed[one.id] = one
-            if not begun:
+            if not fresh:
                 self._publish(room, "joined", one.name)
         for one, _ in entering:
             if one.connection is not None:

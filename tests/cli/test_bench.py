@@ -55,6 +55,38 @@ def test_a_wire_is_held_against_what_it_has(spec, others):
     assert all(math.isfinite(figure.ns) and figure.ns >= 0 for figure in figures)
 
 
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("u32", b"hello, world"),
+        ("lines+text", "hello, world"),
+        ("fixed:4", b"hell"),
+        ("fixed:15+text", "hello, worldhel"),
+        ("fixed:8+crc32", b"hell"),
+        ("u32(max_frame=5)", b"hello"),
+        ("u32(max_frame=0)", b""),
+    ],
+)
+def test_the_message_that_is_made_up_is_of_a_length_that_fits(spec, message):
+    wire = Wire.parse(spec)
+    assert sample_message(wire) == message
+    assert wire.decoder().feed(wire.encode(message)) == [message]
+
+
+@pytest.mark.parametrize("spec", ["websocket", "fixed:9+json", "fixed:3+crc32", "u32(max_frame=9)+msgpack"])
+def test_who_gave_no_message_is_told_to_give_one_where_none_can_be_made_up(capsys, spec):
+    code, out, err = run(capsys, spec, "--seconds", "0.1")
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert f"give one of your messages with --message: the wire {spec} cannot carry the one that is made up" in err
+
+
+def test_a_fixed_size_can_be_measured_without_a_message(capsys):
+    code, out, err = run(capsys, "fixed:4", "--seconds", "0.1")
+    assert (code, err) == (0, "")
+    assert "a message that is 4 bytes on the wire" in out
+
+
 @pytest.mark.parametrize("message", ["", "x" * 100, "x" * 300_000])
 def test_messages_of_any_size_can_be_measured(message):
     wire = Wire.parse("u32+text")

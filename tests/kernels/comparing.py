@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from array import array
 from collections.abc import Callable
 from functools import partial
 from types import ModuleType
@@ -25,8 +26,10 @@ __all__ = [
     "HOWS",
     "REQUIRED",
     "compare_call",
+    "compare_carry",
     "compare_decoders",
     "compare_splitter",
+    "exact",
     "native",
     "needs_twin",
     "outcome",
@@ -66,6 +69,7 @@ def outcome(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def compare_call(twin: Function | Splitter, *arguments: Any) -> None:
+    """Under valgrind this is where each byte of an answer is looked at: one that was never written is an error then."""
     compiled, reference = outcome(getattr(native, twin.name), *arguments), outcome(twin.reference, *arguments)
     assert compiled == reference, f"{twin.name}{arguments!r}: {compiled!r}, and the reference: {reference!r}"
 
@@ -86,6 +90,7 @@ def compare_splitter(twin: Splitter, data: st.DataObject) -> None:
     memo = data.draw(st.none() | twin.memos)
     compare_call(twin, *options, kind(stream), start, memo, limit)
     size = data.draw(st.integers(0, len(stream)))
+    compare_carry(twin, options, [stream[:size], stream[size:]])
     try:
         _, at, _, memo, _, fault = twin.reference(*options, stream[:size], 0, None, 0)
     except Exception:  # options that the reference refuses; that was compared above
@@ -94,9 +99,28 @@ def compare_splitter(twin: Splitter, data: st.DataObject) -> None:
         compare_call(twin, *options, kind(stream), at, memo, limit)
 
 
+def compare_carry(twin: Splitter, options: tuple[Any, ...], chunks: list[bytes]) -> None:
+    """The kernel around which a carry is, where its input ends exactly where the memory does: one byte more is a wrong one."""
+    assert native is not None
+    compiled = native.carry_for(partial(getattr(native, twin.name), *options))
+    reference = Carry(partial(twin.reference, *options))
+    for chunk in chunks:
+        expected = outcome(reference.take, exact(chunk))
+        assert outcome(compiled.take, exact(chunk)) == expected, f"{twin.name}{options!r} of {chunk!r}"
+        assert _state(compiled) == _state(reference), f"{twin.name}{options!r} of {chunk!r}"
+        if reference.fault is not None:
+            return
+
+
+def _state(carry: Any) -> tuple[Any, ...]:
+    held = carry.held()
+    need = carry.need if held else 0  # of no bytes: nobody asks how many more there must be
+    return held, need, carry.memo, carry.offset, carry.skipped, carry.fault, carry.head
+
+
 # ---------------------------------------------------------------------------------------------- a whole stream
 
-HOWS = ("feed", "feed", "bytearray", "memoryview", "strided", "read", "limit", "empty")
+HOWS = ("feed", "exact", "exact", "bytearray", "memoryview", "strided", "read", "limit", "empty")
 """How a chunk is given to a decoder."""
 
 
@@ -168,7 +192,14 @@ def _read(decoder: Decoder[bytes], chunk: bytes) -> Any:
     return results
 
 
+def exact(chunk: bytes) -> array[int]:
+    """The chunk in memory of its own that ends where it does; bytes and bytearray have a byte behind their last."""
+    return array("B", chunk)[:]  # the slice: what is made of bytes has room to grow
+
+
 def _given_as(how: str, chunk: bytes) -> Any:
+    if how == "exact":
+        return exact(chunk)
     if how == "bytearray":
         return bytearray(chunk)
     if how == "memoryview":

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import framing
-from framing import FixedSize, Framer, FramingError, LengthField, LengthPrefixed, Netstring, VarintPrefixed
+from framing import FixedSize, Framer, FramingError, LengthField, LengthPrefixed, Netstring, Text, VarintPrefixed, Wire
 from framing.kernels import carry_for
 from framing.kernels.carry import LENT_BYTES, Carry
 from tests.conformance.registry import FRAMERS
@@ -162,6 +162,20 @@ def test_it_is_idle_where_the_next_byte_begins_a_frame(carry: Any) -> None:
 def test_a_chunk_is_bytes_like(carry: Any, wrong: Any) -> None:
     with pytest.raises(TypeError, match="bytes-like object is required"):
         carry.take(wrong)
+
+
+def test_a_limit_is_a_number(carry: Any) -> None:
+    for wrong in (None, "1", 1.0):
+        with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+            carry.take(b"\0\0\0\1x", wrong)
+    assert carry.take(b"\0\0\0\1x" * 3, 1 << 70) == [b"x"] * 3
+    assert carry.offset == 15
+
+
+@pytest.mark.parametrize("give", [LengthPrefixed(4), Wire(LengthPrefixed(4), Text())], ids=["framer", "wire"])
+def test_so_is_a_decoders(give: Any) -> None:
+    with pytest.raises(TypeError, match="cannot be interpreted as an integer"):
+        give.decoder().feed(b"\0\0\0\1x", None)
 
 
 def test_the_carry_of_a_framer_is_the_chosen_one() -> None:

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import framing
-from tests.kernels.comparing import REQUIRED, compare_call, compare_splitter, native, needs_twin
-from tests.kernels.twins import FUNCTIONS, SPLITTERS, Function, Splitter
+from tests.kernels.comparing import REQUIRED, compare_call, compare_carry, compare_splitter, native, needs_twin
+from tests.kernels.twins import FUNCTIONS, SAMPLES, SPLITTERS, Function, Splitter
 
 UNTIMED = settings(deadline=None)
 
@@ -39,6 +39,28 @@ def test_a_compiled_function_says_what_its_reference_says(twin: Function) -> Non
         compare_call(twin, *arguments)
 
     hold()
+
+
+@needs_twin
+@pytest.mark.parametrize("twin", SPLITTERS, ids=lambda twin: twin.name)
+def test_a_compiled_splitter_gives_every_byte_of_the_payloads_that_are_always_tried(twin: Splitter) -> None:
+    assert twin.usual
+    for options in twin.usual:
+        frames = [twin.frame(options, payload) for payload in SAMPLES]
+        stream = b"".join(frames)
+        for data in (*frames, stream, stream[:-1]):
+            for kind in (bytes, bytearray):
+                compare_call(twin, *options, kind(data), 0, None, 0)
+        compare_call(twin, *options, stream, 0, None, 3)
+        for size in (1, 7, 200, len(stream)):
+            compare_carry(twin, options, [stream[at : at + size] for at in range(0, len(stream), size)])
+
+
+@needs_twin
+@pytest.mark.parametrize("twin", [twin for twin in FUNCTIONS if twin.usual], ids=lambda twin: twin.name)
+def test_a_compiled_function_gives_every_byte_of_what_is_always_tried(twin: Function) -> None:
+    for arguments in twin.usual:
+        compare_call(twin, *arguments)
 
 
 @needs_twin

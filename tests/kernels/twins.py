@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from framing.kernels import audit, checksums, decimals, delimiters, lengths, stuffing
 from tests.kernels.audited import ARRIVES, CBOR_SOUND, IS_PLAIN, JSON_SOUND, MSGPACK_SOUND, WITHIN
 
-__all__ = ["FUNCTIONS", "SPLITTERS", "Function", "Splitter"]
+__all__ = ["FUNCTIONS", "SAMPLES", "SPLITTERS", "Function", "Splitter"]
 
 Options = tuple[Any, ...]
 
@@ -32,6 +32,8 @@ class Splitter:
     """Bytes that mean something."""
     memos: st.SearchStrategy[Any] = field(default_factory=st.none)
     """Memos beside those that the kernel itself gives; none of them may make the reference hang."""
+    usual: tuple[Options, ...] = ()
+    """Options under which every run has frames of the `SAMPLES`, however few examples it draws."""
 
     @property
     def name(self) -> str:
@@ -44,6 +46,8 @@ class Function:
 
     reference: Callable[..., Any]
     arguments: st.SearchStrategy[tuple[Any, ...]]
+    usual: tuple[Options, ...] = ()
+    """Arguments that every run has, however few examples it draws."""
 
     @property
     def name(self) -> str:
@@ -128,6 +132,16 @@ def _hdlc(options: Options, payload: bytes) -> bytes:
 
 COUNTS = st.integers(-4, 40) | st.sampled_from([(1 << 63) - 1, 1 << 63])
 STUFFED = b"\0\1\xff\xc0\xdb\xdc\xdd\x7e\x7d\x5e\x5d"
+SAMPLES = (
+    b"",
+    b"a",
+    STUFFED,
+    STUFFED[::-1],
+    STUFFED + b"ab",
+    b"\0\0",
+    *(b"a" * size + b"\xdb\x7d\0" for size in (251, 254, 300)),
+)
+"""Payloads short and long, that end in what means something in byte stuffing, and in what does not."""
 contents = (
     st.binary(max_size=40)
     | st.lists(st.sampled_from(STUFFED)).map(bytes)
@@ -141,12 +155,19 @@ SPLITTERS = [
         st.tuples(WIDTHS, ORDERS, SMALL, SMALL, LIMITS),
         _prefixed,
         (b"\xff" * 8, b"\x7f" + b"\xff" * 7, b"\x80" + b"\x00" * 7),
+        usual=(
+            (1, "big", 0, 0, 255),
+            (4, "big", 0, 0, 1 << 20),
+            (3, "little", 3, 0, 1 << 20),
+            (8, "big", 0, 0, (1 << 63) - 1),
+        ),
     ),
     Splitter(
         lengths.split_varint,
         st.tuples(SMALL, LIMITS),
         _varint,
         (b"\xff" * 10, b"\xff" * 8 + b"\x7f", b"\xff" * 9 + b"\x01", b"\x80", b"\x80\x00", b"\x81\x80\x00"),
+        usual=((0, 1 << 20), (0, (1 << 63) - 1)),
     ),
     Splitter(
         lengths.split_field,
@@ -162,14 +183,21 @@ SPLITTERS = [
             b"\xff" * 7 + b"\x7f",
             b"\x80\x00",
         ),
+        usual=((2, "big", 1, 0, b"P", b"\n", 0, 1 << 20), (0, "big", 0, 0, b"", b"", 0, (1 << 63) - 1)),
     ),
-    Splitter(lengths.split_fixed, st.tuples(st.integers(1, 20) | st.just(1 << 70)), lambda _, payload: payload),
+    Splitter(
+        lengths.split_fixed,
+        st.tuples(st.integers(1, 20) | st.just(1 << 70)),
+        lambda _, payload: payload,
+        usual=((7,),),
+    ),
     Splitter(
         lengths.split_records,
         st.tuples(LIMITS, st.integers(0, 5)),
         _fragments,
         (b"\xff" * 4, b"\x80\x00\x00\x00", b"\x00\x00\x00\x00" * 3, b"\x7f\xff\xff\xff"),
         st.tuples(*[st.integers(0, 30) | st.sampled_from([-1, 1 << 62, (1 << 63) - 1, 1 << 63])] * 3) | st.just(7),
+        usual=((1 << 20, 5),),
     ),
     Splitter(
         decimals.split_decimal,
@@ -182,6 +210,7 @@ SPLITTERS = [
         ),
         _decimal,
         (b"0", b"00", b"1", b"9" * 12, b"9" * 20, b"+", b" ", b":", b",", b"a:"),
+        usual=((b":", b",", True, 9, 1 << 20), (b" ", b"", False, 9, 1 << 20)),
     ),
     Splitter(
         decimals.split_content_length,
@@ -197,6 +226,7 @@ SPLITTERS = [
             b"9" * 20,
         ),
         st.integers(0, 40) | st.sampled_from([(1 << 63) - 1, 1 << 63]),
+        usual=((4096, 1 << 20),),
     ),
     Splitter(
         delimiters.split_delimited,
@@ -209,6 +239,7 @@ SPLITTERS = [
         _delimited,
         (b"\r", b"\n", b"\r\r\n", b"a", b"ab", b"aa", b"b", b"--bound"),
         COUNTS,
+        usual=((b"\n", True, 1 << 20, False), (b"aab", False, 290, True)),
     ),
     Splitter(
         delimiters.split_marked,
@@ -231,6 +262,7 @@ SPLITTERS = [
         _marked,
         (b"\x0b", b"\r", b"\n", b"a", b"aa", b"ab", b"b", b"\x1c", b"123"),
         COUNTS,
+        usual=(((b"\r\n", b"\n"), b"\x0b", 1 << 20, True, True), ((b"\n",), b"", 290, False, False)),
     ),
     Splitter(
         stuffing.split_cobs,
@@ -238,9 +270,15 @@ SPLITTERS = [
         _cobs,
         (b"\0", b"\1", b"\2", b"\xff", b"\xff" + b"a" * 254, b"\xfe" + b"a" * 253),
         COUNTS,
+        usual=((1 << 20, False), (290, True)),
     ),
     Splitter(
-        stuffing.split_slip, st.tuples(LIMITS, st.booleans()), _slip, (b"\xc0", b"\xdb", b"\xdb\xdc", b"\xdd"), COUNTS
+        stuffing.split_slip,
+        st.tuples(LIMITS, st.booleans()),
+        _slip,
+        (b"\xc0", b"\xdb", b"\xdb\xdc", b"\xdd"),
+        COUNTS,
+        usual=((1 << 20, False), (290, True)),
     ),
     Splitter(
         stuffing.split_hdlc,
@@ -248,6 +286,7 @@ SPLITTERS = [
         _hdlc,
         (b"\x7e", b"\x7d", b"\x7d\x7d", b"\x7d\x5e", b"\x7d\x5d\x7e"),
         COUNTS,
+        usual=((0, 1 << 20, False), (16, 1 << 20, False), (32, 290, True)),
     ),
 ]
 
@@ -259,20 +298,32 @@ PAYLOADS = st.lists(
 some = st.lists(st.binary(max_size=40) | contents, max_size=5) | PAYLOADS
 lines = st.lists(st.sampled_from([b"a", b"b", b"ab", b"\r", b"\n", b"xab", b"line", b"bab"]), max_size=5)
 
+ALONE = tuple((payload,) for payload in SAMPLES)
+CHECKED = tuple((width, payload) for width in (0, 16, 32) for payload in SAMPLES)
+
 FUNCTIONS = [
-    Function(lengths.join_prefixed, st.tuples(WIDTHS, ORDERS, SMALL, SMALL, LIMITS, PAYLOADS)),
-    Function(lengths.join_varint, st.tuples(SMALL, LIMITS, PAYLOADS)),
-    Function(stuffing.join_cobs, st.tuples(LIMITS, some)),
-    Function(stuffing.join_slip, st.tuples(LIMITS, some)),
-    Function(stuffing.join_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8]), LIMITS, some)),
+    Function(
+        lengths.join_prefixed,
+        st.tuples(WIDTHS, ORDERS, SMALL, SMALL, LIMITS, PAYLOADS),
+        ((4, "big", 0, 0, 1 << 20, [*SAMPLES]),),
+    ),
+    Function(lengths.join_varint, st.tuples(SMALL, LIMITS, PAYLOADS), ((0, 1 << 20, [*SAMPLES]),)),
+    Function(stuffing.join_cobs, st.tuples(LIMITS, some), ((1 << 20, [*SAMPLES]),)),
+    Function(stuffing.join_slip, st.tuples(LIMITS, some), ((1 << 20, [*SAMPLES]),)),
+    Function(
+        stuffing.join_hdlc,
+        st.tuples(st.sampled_from([0, 16, 32, 8]), LIMITS, some),
+        tuple((width, 1 << 20, [*SAMPLES]) for width in (0, 16, 32)),
+    ),
     Function(
         delimiters.join_delimited,
         st.tuples(st.sampled_from([b"\n", b"\r\n", b"ab", b"aba", b"\0"]), st.booleans(), LIMITS, some | lines),
+        ((b"\n", True, 1 << 20, [*SAMPLES]), (b"ab", False, 1 << 20, [b"a", b"", b"b" * 300])),
     ),
-    Function(stuffing.stuff_cobs, st.tuples(contents)),
-    Function(stuffing.stuff_slip, st.tuples(contents)),
-    Function(stuffing.stuff_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8, True, -1]), contents)),
-    Function(stuffing.fcs, st.tuples(st.sampled_from([0, 16, 32, 8, "16"]), contents)),
+    Function(stuffing.stuff_cobs, st.tuples(contents), ALONE),
+    Function(stuffing.stuff_slip, st.tuples(contents), ALONE),
+    Function(stuffing.stuff_hdlc, st.tuples(st.sampled_from([0, 16, 32, 8, True, -1]), contents), CHECKED),
+    Function(stuffing.fcs, st.tuples(st.sampled_from([0, 16, 32, 8, "16"]), contents), CHECKED),
     Function(checksums.crc32c, st.tuples(contents)),
     Function(checksums.crc16_modbus, st.tuples(contents)),
     Function(checksums.crc16_x25, st.tuples(contents)),

@@ -63,25 +63,39 @@ static unsigned char *store_bytes(const Store *store) {
     return store->bytes != NULL ? store->bytes + store->start : nothing;
 }
 
+#ifdef EXACT_ROOM /* for the sanitizers, which see a step beyond what is held only where the memory ends there */
+static int has_room(const Store *store, Py_ssize_t count) {
+    return store->room - store->start - store->size == count;
+}
+
+static Py_ssize_t with_spare(Py_ssize_t room) {
+    return room;
+}
+#else
+static int has_room(const Store *store, Py_ssize_t count) {
+    return store->room - store->start - store->size >= count;
+}
+
+static Py_ssize_t with_spare(Py_ssize_t room) {
+    room += room / 2;
+    return room < LEAST_ROOM ? LEAST_ROOM : room;
+}
+#endif
+
 /* Room for `count` bytes behind those held. */
 static int store_reserve(Store *store, Py_ssize_t count) {
-    if (store->room - store->start - store->size >= count) {
-        return 0;
-    }
-    if (store->start > store->room / 2 && store->room - store->size >= count) {
+    if (!has_room(store, count) && store->start > store->room / 2 && store->room - store->size >= count) {
         memmove(store->bytes, store_bytes(store), (size_t)store->size);
         store->start = 0;
+    }
+    if (has_room(store, count)) {
         return 0;
     }
     if (count > PY_SSIZE_T_MAX / 4 - store->size - store->start) {
         PyErr_NoMemory();
         return -1;
     }
-    Py_ssize_t room = store->start + store->size + count;
-    room += room / 2;
-    if (room < LEAST_ROOM) {
-        room = LEAST_ROOM;
-    }
+    const Py_ssize_t room = with_spare(store->start + store->size + count);
     unsigned char *bytes = PyMem_Realloc(store->bytes, (size_t)room);
     if (bytes == NULL) {
         PyErr_NoMemory();
@@ -521,12 +535,9 @@ static PyObject *carry_take(Carry *self, PyObject *const *args, Py_ssize_t count
         return NULL;
     }
     if (count == 2) {
-        limit = PyLong_AsSsize_t(args[1]);
+        limit = PyNumber_AsSsize_t(args[1], NULL); /* a number that is too large becomes the largest */
         if (limit == -1 && PyErr_Occurred()) {
-            if (!PyErr_ExceptionMatches(PyExc_OverflowError)) {
-                return NULL;
-            }
-            PyErr_Clear();
+            return NULL;
         }
     }
     if (!open_chunk(args[0], &chunk)) {

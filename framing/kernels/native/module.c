@@ -76,8 +76,19 @@ static PyMethodDef methods[] = {
     {NULL, NULL, 0, NULL},
 };
 
+/* A checksum of the files that this was compiled from, which setup.py gives; 0 where nobody did. */
+#ifndef FRAMING_SOURCES
+#define FRAMING_SOURCES 0
+#endif
+
 static int fill_module(PyObject *module) {
     State *state = PyModule_GetState(module);
+    PyObject *sources = PyLong_FromUnsignedLong(FRAMING_SOURCES);
+    const int stamped = sources != NULL ? PyModule_AddObjectRef(module, "SOURCES", sources) : -1;
+    Py_XDECREF(sources);
+    if (stamped < 0) {
+        return -1;
+    }
     prepare_checksums();
     PyObject *functools = PyImport_ImportModule("functools");
     state->carry = PyType_FromModuleAndSpec(module, &carry_spec, NULL);

@@ -733,3 +733,90 @@ def test_its_end_says_how_it_ended(leaving: bool) -> None:
         desk.give(person.Wake(), after=1)
         desk.give(person.Lost("no route"), after=60)
     assert (desk.state.state, desk.state.end) == ("ended", "left" if leaving else "lost")
+
+
+# -------------------------------------------------------------- the order of what was typed
+
+
+def granted(desk: Desk, seen: int) -> list[tuple[str, str]]:
+    """What was sent from the message ``seen`` on, each granted before the next one comes."""
+    came: list[tuple[str, str]] = []
+    while seen < len(desk.sent):
+        message = desk.sent[seen]
+        seen += 1
+        came.append((message["type"], str(message.get("text") or message.get("room") or message.get("name"))))
+        desk.tell(ok(message["id"], room=message.get("room"), **({"seq": 9} if message["type"] != "rename" else {})))
+    return came
+
+
+@pytest.mark.parametrize("online", [True, False])
+def test_what_was_said_before_somebody_left_or_had_another_name_is_said_there_and_by_the_former_one(
+    online: bool,
+) -> None:
+    desk = Desk("kitchen")
+    if online:
+        desk.enter(rooms=["kitchen"])
+    seen = len(desk.sent)
+    desk.give(person.Say("one", room="kitchen"))
+    desk.give(person.Say("two", room="kitchen"))
+    desk.give(person.Ask("leave", "Kitchen"))
+    desk.give(person.Say("three", to="ben"))
+    desk.give(person.Ask("rename", "rob"))
+    if not online:
+        desk.enter(rooms=["kitchen"])
+        seen = 1
+    came = granted(desk, seen)
+    assert [each for each in came if each[0] != "leave"] == [
+        ("post", "one"),
+        ("post", "two"),
+        ("post", "three"),
+        ("rename", "rob"),
+    ]
+    assert came.index(("leave", "Kitchen")) >= 2
+    assert desk.client.asking == desk.client.pending == 0
+
+
+def test_what_is_typed_behind_a_move_waits_for_it() -> None:
+    desk = Desk()
+    desk.enter()
+    seen = len(desk.sent)
+    desk.give(person.Ask("join", "kitchen"))
+    desk.give(person.Say("one", room="kitchen"))
+    desk.give(person.Ask("leave", "kitchen"))
+    desk.give(person.Ask("join", "kitchen"))
+    desk.give(person.Say("two", room="kitchen"))
+    assert [kind for kind, _ in granted(desk, seen)] == ["join", "post", "leave", "join", "post"]
+
+
+@pytest.mark.parametrize("forgotten", [True, False])
+def test_what_was_typed_without_a_connection_is_done_in_its_order(forgotten: bool) -> None:
+    desk = Desk()
+    if forgotten:
+        desk.enter()
+        desk.give(person.Lost("cut"))
+    desk.give(person.Ask("join", "kitchen"))
+    desk.give(person.Say("one", room="kitchen"))
+    desk.give(person.Ask("leave", "kitchen"))
+    desk.give(person.Wake(), after=60.0)
+    seen = len(desk.sent) + 1
+    desk.enter(session="another")
+    assert [kind for kind, _ in granted(desk, seen)] == ["join", "post", "leave"]
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=60.0)
+    seen = len(desk.sent) + 1
+    desk.enter(session="another", resumed=True)
+    assert granted(desk, seen) == []
+
+
+def test_a_rename_that_waits_for_posts_is_made_behind_a_lost_connection_too() -> None:
+    desk = Desk("kitchen")
+    desk.enter(rooms=["kitchen"])
+    desk.give(person.Say("one", room="kitchen"))
+    desk.give(person.Ask("rename", "rob"))
+    desk.give(person.Ask("leave", "kitchen"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=60.0)
+    seen = len(desk.sent) + 1
+    desk.enter(rooms=["kitchen"], resumed=True)
+    assert sorted(granted(desk, seen)[1:]) == [("leave", "kitchen"), ("rename", "rob")]
+    assert desk.sent[seen]["type"] == "post"

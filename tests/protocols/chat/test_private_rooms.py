@@ -83,7 +83,7 @@ def test_the_end_of_a_session_is_told_in_its_rooms_of_two() -> None:
     assert events(table, "ann", rooms["cat"])[-1] == ("left", "cat", "")
 
 
-def test_nobody_is_told_of_a_room_that_both_have_left_and_it_goes_on_where_it_was() -> None:
+def test_a_room_that_both_have_left_goes_on_where_it_was() -> None:
     table = Table()
     ann, ben = table.enter("ann"), table.enter("ben")
     room = whisper(table, "ann", ann, 1, "ben")["room"]
@@ -91,10 +91,13 @@ def test_nobody_is_told_of_a_room_that_both_have_left_and_it_goes_on_where_it_wa
         server.Received("ann", {"type": "leave", "id": [ann, 2], "room": room}),
         server.Received("ben", {"type": "leave", "id": [ben, 2], "room": room}),
     )
-    assert [event.kind for event in table.log.read(room, 0, 9)] == ["say", "left"]
+    assert events(table, "ann", room)[-1] == ("say", "ann", "psst 1")  # neither is told any more
+    assert [event.kind for event in table.log.read(room, 0, 9)] == ["say", "left", "left"]
     whisper(table, "ben", ben, 3, "ann")
-    assert [event.kind for event in table.log.read(room, 0, 9)] == ["say", "left", "say"]
-    assert told(table, "ann", "members", room)[-1]["at"] == 2
+    kinds = ["say", "left", "left", "joined", "joined", "say"]
+    assert [event.kind for event in table.log.read(room, 0, 9)] == kinds
+    members = told(table, "ann", "members", room)[-1]
+    assert (members["names"], members["at"]) == (["ann", "ben"], 5)
 
 
 def test_members_and_the_events_behind_them_are_the_later_members_in_a_room_of_two_as_well() -> None:
