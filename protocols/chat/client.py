@@ -95,6 +95,9 @@ LAST_LOOK: Final = 2.0
 MOST_ROOMS: Final = 1024
 """As many as `Resume` carries cursors for."""
 
+MOST_MEMBERS: Final = 200_000
+"""Names that are kept, of all rooms together."""
+
 MOST_OWED: Final = 16
 """Questions that may wait, and requests that may be under way."""
 
@@ -676,8 +679,10 @@ class Client:
         if ask.what == "join":
             self._wanted.pop(key(ask.argument), None)
         elif ask.what == "leave":
-            if self._left.pop(key(ask.argument), None) is not None:  # else the user has come back since
-                self._wanted.pop(key(ask.argument), None)
+            room = key(ask.argument)
+            if self._left.get(room) is ask:  # else the user has come back since, and has perhaps left again
+                del self._left[room]
+                self._wanted.pop(room, None)
         elif ask.what == "rename" and self._renaming == ask:
             self._renaming = None
 
@@ -687,8 +692,8 @@ class Client:
             waiting = self._posts[0]
             room = waiting.post.room
             before = [ask for ask in (*self._asked.values(), *self._again, *self._owed) if ask.behind < waiting.number]
-            if room is not None and self._moves(room, before):
-                break  # it cannot be said there yet, or is not to be
+            if (room is not None and self._moves(room, before)) or any(ask.what == "rename" for ask in before):
+                break  # it cannot be said there yet, or by this name, or is not to be
             n = waiting.n or self._n + 1
             post = waiting.post
             text = clean(post.text)
@@ -776,6 +781,9 @@ class Client:
         elif isinstance(told, Members):
             room = self._place(told.room)
             room.members, room.at = set(told.names), told.at
+            if sum(len(known.members) for known in self._rooms.values()) > MOST_MEMBERS:
+                room.members.clear()
+                raise Refused("malformed", "nobody is in rooms with so many people")
             self._note_partner(room)
             self._out.append(Told(told))
         elif isinstance(told, (Page, RoomList, Lag)):

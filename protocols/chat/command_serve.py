@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from framing import Wire
+from framing import EncodeError, Wire
 from framing.cli.parameters import read_address, read_wire, server_tls, tls_server_options
 from framing.drivers import aio, blocking, selector
 from protocols.chat.host import Host
 from protocols.chat.hub import Hub, Options
 from protocols.chat.log import LogError
+from protocols.chat.messages import Members, to_map
 from protocols.chat.passwords import PasswordFileError, Passwords
+from protocols.chat.safety import MAX_NAME
 from protocols.chat.sqlite_log import SQLiteLog
 from protocols.chat.text import TEXT_WIRE, TextService
 from protocols.chat.wires import check_wire
@@ -134,7 +136,11 @@ def serve(
         try:
             log = stack.enter_context(SQLiteLog(db))
             options = Options(
-                passwords=verify is not None, unicode_names=unicode_names, newcomers=newcomers, max_frame=MAX_FRAME
+                passwords=verify is not None,
+                unicode_names=unicode_names,
+                newcomers=newcomers,
+                max_frame=MAX_FRAME,
+                max_members=min(DEFAULTS.max_members, _most_members(wire, unicode_names=unicode_names)),
             )
             hub = Hub(log, options)
         except LogError as error:
@@ -158,6 +164,20 @@ def _bounded(wire: Wire[Any]) -> Wire[Any]:
     """``wire`` as the server reads it: with frames no larger than what a client has reason to send."""
     framer: Any = wire.framer
     return replace(wire, framer=replace(framer, max_frame=min(framer.max_frame, MAX_FRAME)))
+
+
+def _most_members(wire: Wire[Any], *, unicode_names: bool) -> int:
+    """Of how many people ``wire`` carries the names, whatever they are called: no more are let into a room."""
+    name = ("\U00010000" if unicode_names else "n") * MAX_NAME
+    most = DEFAULTS.max_members
+    while most > 1:
+        try:
+            wire.encode(to_map(Members(room=name * 2, names=[name] * most, at=1 << 53)))
+        except EncodeError:
+            most = most * 3 // 4
+        else:
+            break
+    return most
 
 
 def _verifier(

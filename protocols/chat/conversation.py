@@ -18,6 +18,8 @@ server that asks and does not take the answers is not read from; of outputs that
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -29,6 +31,7 @@ from framing.drivers import aio
 from framing.drivers.address import Address
 from protocols.chat import client as person
 from protocols.chat.messages import Event, FromClient, Members, to_map
+from protocols.chat.safety import clean_line
 from protocols.chat.wires import DEFAULT_WIRE
 
 if TYPE_CHECKING:
@@ -38,8 +41,12 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_WIRE", "INSECURE", "Conversation", "is_private"]
 
+logger = logging.getLogger("protocols.chat")
+
 CONNECT_TIMEOUT: Final = 10.0
 LEAVE_TIMEOUT: Final = 5.0
+GOODBYE: Final = 1.0
+"""Seconds that the last words have, where the block is left by an exception, such as Ctrl-C's."""
 
 MOST_OUTPUTS: Final = 1000
 """How many outputs may wait to be taken, or messages to be sent, before nothing more is read from the server."""
@@ -90,7 +97,9 @@ class Conversation:
         if kind is None:
             await self.end()
         else:
-            await self._cut()
+            # The others need not wait for the time of grace; what went wrong here is told behind it.
+            with contextlib.suppress(Exception):
+                await self.end(GOODBYE, at_once=True)
 
     async def _cut(self) -> None:
         assert self._task is not None
@@ -150,9 +159,14 @@ class Conversation:
             await self._told.wait()
 
     async def events(self, *, history: bool = True) -> AsyncIterator[Event]:
-        """What happens in the rooms, up to the end; without ``history``, not what had happened before it joined."""
+        """What happens in the rooms, up to the end; without ``history``, not what had happened before it joined.
+
+        Where it is the server that ends it, or does not let us in, a warning is logged, for nothing here would tell.
+        """
         heads: dict[str, int] = {}
         async for output in self.outputs():
+            if isinstance(output, person.Changed) and output.end in ("closed", "lost"):
+                logger.warning("the conversation with %s has ended: %s", self._address, clean_line(output.reason))
             told = output.message if isinstance(output, person.Told) else None
             if isinstance(told, Members):
                 # The first one answers the join; an earlier head than that is of a log that was begun anew.

@@ -55,6 +55,9 @@ logger = logging.getLogger("protocols.chat")
 BATCH: Final = 64
 """Inputs in one batch, at most: so many texts may be added to what waits for a peer before it is looked at."""
 
+BATCH_BYTES: Final = 1 << 16
+"""Characters of their texts, at which there are no more in a batch."""
+
 MOST_WAITING: Final = 200
 """Messages of one connection that may wait for the hub."""
 
@@ -215,8 +218,10 @@ class Host:
         batch: list[Input] = []
         try:
             batch.append(self._inputs.get(timeout=wait) if wait != 0.0 else self._inputs.get_nowait())
-            while len(batch) < BATCH:
+            left = BATCH_BYTES - _said(batch[0])
+            while len(batch) < BATCH and left > 0:
                 batch.append(self._inputs.get_nowait())
+                left -= _said(batch[-1])
         except queue.Empty:
             pass
         with self._lock:
@@ -299,6 +304,13 @@ class Host:
             self._inputs.put(Verified(asked.connection, right))
 
         self._checks.submit(check)
+
+
+def _said(given: Input) -> int:
+    """How much text there is in an input, which others may be told."""
+    message: Any = given.message if isinstance(given, Received) else None
+    text: Any = message.get("text") if isinstance(message, dict) else None  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType] # of whatever
+    return len(text) if isinstance(text, str) else 0
 
 
 class _PeerLine:

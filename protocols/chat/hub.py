@@ -161,7 +161,8 @@ class Hub:
         self._guests = 0
         self._connections: dict[Hashable, Connection] = {}
         self._sessions: dict[str, Session] = {}
-        self._names = Names(faces=options.unicode_names)
+        self._names: Names[Session] = Names(faces=options.unicode_names)
+        self._room_names: Names[Room] = Names(faces=options.unicode_names)  # of the open ones
         self._tokens: dict[str, Session] = {}
         self._lost: dict[str, Session] = {}  # those in their time of grace, the longest first
         self._absent: dict[str, Session] = {}  # those behind it, who have left and may come back
@@ -315,7 +316,9 @@ class Hub:
         room = self._rooms.get(name)
         if room is None:
             room = self._rooms[name] = Room(name, self._log.head(name), private=name.startswith("@"))
-            self._open += not room.private
+            if not room.private:
+                self._open += 1
+                self._room_names.add(room)
         return room
 
     def _drop_empty(self) -> None:
@@ -324,7 +327,9 @@ class Hub:
             room = self._rooms.get(name)
             if room is not None and not room.members:
                 del self._rooms[name]
-                self._open -= not room.private
+                if not room.private:
+                    self._open -= 1
+                    self._room_names.remove(room)
         self._left.clear()
 
     def _buckets(self) -> tuple[Bucket, Bucket, Bucket]:
@@ -884,6 +889,10 @@ class Hub:
         if (text := bad_name(asked.room, allow_unicode=self._options.unicode_names)) is not None:
             self._refuse(connection, Error(code="bad-name", text=text, id=asked.id))
             return
+        if name not in self._rooms and (like := next(self._room_names.alike(name), None)) is not None:
+            text = f"this room looks like {like.name}, which is another one"
+            self._refuse(connection, Error(code="bad-name", text=text, id=asked.id))
+            return
         options = self._options
         lobby = key(options.lobby)
         besides = self._open - 1 - (lobby in self._rooms)  # nor does that of the announcements count
@@ -986,7 +995,7 @@ class Hub:
         if number not in session.recent:
             stored = self._posted.get(asked.id) or self._log.find(asked.id)
             if stored is not None:
-                session.recent[number] = (stored.room, stored.seq)
+                self._remember(session, number, stored.room, stored.seq)
         if number in session.recent:
             room, seq = session.recent[number]
             self._reply(connection, Ok(id=asked.id, room=room, seq=seq))
@@ -1022,10 +1031,15 @@ class Hub:
             self._refuse(connection, Error(code="gone", text="the other one has gone", id=asked.id))
             return
         seq = self._publish(room, asked.kind, session.name, text, asked.id)
-        session.recent[asked.id[1]] = (room.name, seq)
+        self._remember(session, asked.id[1], room.name, seq)
+        self._reply(connection, Ok(id=asked.id, room=room.name, seq=seq))
+
+    @staticmethod
+    def _remember(session: Session, number: int, room: str, seq: int) -> None:
+        """Spare the log the next question for this post."""
+        session.recent[number] = (room, seq)
         if len(session.recent) > RECENT:
             del session.recent[next(iter(session.recent))]
-        self._reply(connection, Ok(id=asked.id, room=room.name, seq=seq))
 
     def _room_with(self, connection: Connection, session: Session, asked: Post) -> Room | None:
         """The room of two with the one whom a private post is for; whoever is not in it is, from now on, and told of it."""

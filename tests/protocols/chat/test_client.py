@@ -776,6 +776,35 @@ def test_what_was_said_before_somebody_left_or_had_another_name_is_said_there_an
     assert desk.client.asking == desk.client.pending == 0
 
 
+def test_what_is_typed_behind_another_name_is_said_by_it() -> None:
+    desk = Desk("kitchen")
+    desk.enter(rooms=["kitchen"])
+    desk.give(person.Ask("rename", "rob"))
+    desk.give(person.Say("one", room="kitchen"))
+    rename = desk.last("rename")
+    desk.tell({"type": "error", "code": "rate", "text": "slower", "id": rename["id"], "retry_after": 1.0})
+    assert desk.sent[-1]["type"] == "rename"
+    desk.give(person.Wake(), after=1.5)
+    assert desk.sent[-1]["type"] == "rename"
+    assert [kind for kind, _ in granted(desk, len(desk.sent) - 1)] == ["rename", "post"]
+
+
+def test_a_room_that_was_left_twice_is_left_once_more_behind_a_lost_connection() -> None:
+    desk = Desk("kitchen")
+    desk.enter(rooms=["kitchen"])
+    desk.give(person.Ask("leave", "kitchen"))
+    first = desk.last("leave")
+    desk.give(person.Ask("join", "kitchen"))
+    desk.give(person.Say("one", room="kitchen"))
+    desk.give(person.Ask("leave", "kitchen"))
+    desk.tell(ok(first["id"], room="kitchen"))
+    desk.give(person.Lost("cut"))
+    desk.give(person.Wake(), after=60.0)
+    seen = len(desk.sent) + 1
+    desk.enter(resumed=True)
+    assert [kind for kind, _ in granted(desk, seen)] == ["join", "post", "leave"]
+
+
 def test_what_is_typed_behind_a_move_waits_for_it() -> None:
     desk = Desk()
     desk.enter()
@@ -820,3 +849,15 @@ def test_a_rename_that_waits_for_posts_is_made_behind_a_lost_connection_too() ->
     desk.enter(rooms=["kitchen"], resumed=True)
     assert sorted(granted(desk, seen)[1:]) == [("leave", "kitchen"), ("rename", "rob")]
     assert desk.sent[seen]["type"] == "post"
+
+
+def test_a_server_cannot_make_it_remember_people_without_end() -> None:
+    desk = Desk()
+    desk.enter()
+    for number in range(40):
+        names = [f"{number}.{each}" for each in range(10_000)]
+        desk.tell({"type": "members", "room": f"r{number}", "names": names, "at": 0})
+        if desk.state.state != "online":
+            break
+    assert desk.state.state == "waiting"
+    assert sum(len(desk.client.members(room)) for room in desk.client.rooms) <= 200_000

@@ -561,3 +561,31 @@ def test_a_server_that_does_not_let_it_in_ends_it(run) -> None:
         outputs = run(talk(address))
     assert isinstance(outputs[-2], person.Trouble)
     assert (outputs[-1].state, outputs[-1].end) == ("ended", "closed")
+
+
+def test_whoever_leaves_the_block_by_an_error_says_good_bye(run) -> None:
+    async def talk(address: str) -> str:
+        async with Conversation(address, Client("ben", ("lobby",))) as ben:
+            told = ben.events()
+            with contextlib.suppress(LookupError):
+                async with Conversation(address, Client("ann", ("lobby",))) as ann:
+                    await until(ann.outputs(), in_state("online"))
+                    await anext(event async for event in told if event.sender == "ann")
+                    raise LookupError
+            left = await anext(event async for event in told if event.kind == "left")
+            return f"{left.sender} {left.text}"
+
+    with hosting(grace=1000.0) as address:
+        assert run(talk(address)) == "ann bye"
+
+
+def test_a_bot_that_is_not_let_in_does_not_end_without_a_word(run, caplog: pytest.LogCaptureFixture) -> None:
+    async def talk(address: str) -> list[Event]:
+        async with Conversation(address, Client("ann", ("lobby",))) as first:
+            await until(first.outputs(), in_state("online"))
+            async with Conversation(address, Client("Ann", ("lobby",))) as second:
+                return [event async for event in second.events()]
+
+    with hosting() as address:
+        assert run(talk(address)) == []
+    assert "has ended: this name is taken" in caplog.text

@@ -6,9 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from protocols.chat.names import Names
+from protocols.chat.options import Options
 from protocols.chat.rates import Bucket
 from protocols.chat.safety import key, look_alike
 from protocols.chat.tables import Session
+from tests.protocols.chat.table import Table
 
 # Latin, Cyrillic and Greek letters that look alike, in both cases, and digits that look like letters.
 LETTERS = "aоoеeсcрpхxАAВBМMοΟ1lI0"  # noqa: RUF001 # that is what is tested
@@ -22,7 +24,7 @@ def session(name: str) -> Session:
 
 @given(NAMES, NAMES, st.text(LETTERS, min_size=1, max_size=3))
 def test_those_who_look_alike_are_found_whoever_has_come_and_gone(stay: list[str], go: list[str], name: str) -> None:
-    names = Names(faces=True)
+    names: Names[Session] = Names(faces=True)
     there = {key(each): session(each) for each in stay}
     gone = [session(each) for each in go if key(each) not in there]
     for each in (*there.values(), *gone):
@@ -35,6 +37,19 @@ def test_those_who_look_alike_are_found_whoever_has_come_and_gone(stay: list[str
 
 
 def test_where_names_are_ascii_nobody_looks_alike() -> None:
-    names = Names(faces=False)
+    names: Names[Session] = Names(faces=False)
     names.add(session("оо"))  # noqa: RUF001 # Cyrillic
     assert list(names.alike("oo")) == []
+
+
+def test_a_room_that_looks_like_another_one_is_none() -> None:
+    table = Table(Options(unicode_names=True))
+    ann, ben = table.enter("ann", room="cope"), table.enter("ben", room=None)
+    (answer,) = table.send("ben", {"type": "join", "id": [ben, 1], "room": "соре"})  # noqa: RUF001 # Cyrillic
+    assert (answer["type"], answer["code"]) == ("error", "bad-name")
+    assert "cope" in answer["text"]
+    assert table.send("ben", {"type": "join", "id": [ben, 2], "room": "COPE"})[0]["type"] != "error"
+    for name, session in (("ann", ann), ("ben", ben)):
+        table.send(name, {"type": "leave", "id": [session, 3], "room": "cope"})
+    answers = table.send("ben", {"type": "join", "id": [ben, 4], "room": "соре"})  # noqa: RUF001 # as above
+    assert "error" not in {message["type"] for message in answers}  # the other one is no more

@@ -134,18 +134,20 @@ def test_whoever_is_always_behind_in_one_room_is_told_of_the_others_too() -> Non
     for number in range(3, 203):
         turn(hub, 0.0, server.Received("ann", post(ann, number)))
     hub.handle([server.Received("ann", {"type": "post", "id": [ann, 1000], "room": "quiet", "text": "psst"})], 0.0, 0)
-    hub.handle([server.Drained("ben")], 0.0, 0)
     heard = 0
-    for number in range(2000, 2004):
+    for number in range(2000, 2006):
         # More is said than fits into a page.
-        many = [server.Received("ann", post(ann, 1000 * number + each)) for each in range(30)]
-        outputs = hub.handle(many, 0.0, 0)
-        heard += any(
-            isinstance(output, server.Send) and "ben" in output.connections and output.message.text == "psst"
+        many: list[server.Input] = [server.Received("ann", post(ann, 1000 * number + each)) for each in range(30)]
+        outputs = hub.handle([server.Drained("ben"), *many], 0.0, 0)
+        heard += sum(
+            isinstance(output, server.Send)
+            and isinstance(output.message, Event)
+            and output.message.text == "psst"
+            and "ben" in output.connections
             for output in outputs
-            if isinstance(output, server.Send) and isinstance(output.message, Event)
         )
     assert heard == 1
+    assert hub.held["behind"] == 1  # of the other room
 
 
 @pytest.mark.parametrize("posts", [1, 64])
@@ -162,3 +164,17 @@ def test_one_who_is_behind_gets_no_more_for_others_who_take_nothing(posts: int) 
     told, _ = turn(hub, 0.0, server.Drained("ben"), *many)
     assert 0 < len(told["ben"]) * 4 * len(TEXT) <= PAGE + (posts + 1) * (4 * len(TEXT) + 300)
     assert not set(deaf) & told.keys()
+
+
+def test_so_much_text_is_in_a_batch_and_no_more() -> None:
+    host = Host(Hub(MemoryLog()))
+    service = ChatService(host, WIRE)
+    ann = Wired()
+    service.opened(ann)  # type: ignore[arg-type] # as above
+    for number in range(64):
+        service.received(ann, {"type": "post", "id": ["s", number], "room": "hall", "text": "x" * 8192})  # type: ignore[arg-type] # as above
+    sizes = []
+    while not host._inputs.empty():
+        sizes.append(len(host._gather()))
+    assert sum(sizes) == 65
+    assert max(sizes) <= 1 + PAGE // 8192

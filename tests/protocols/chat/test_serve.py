@@ -17,10 +17,11 @@ from typing import Any
 
 import pytest
 
-from framing import Wire
+from framing import EncodeError, Wire
 from framing.drivers.address import Address
 from protocols.chat import command_serve
-from protocols.chat.command_serve import serve
+from protocols.chat.command_serve import _most_members, serve
+from protocols.chat.messages import Members, to_map
 from protocols.chat.passwords import Passwords
 from protocols.chat.text import TEXT_WIRE
 from tests.protocols.chat.house import WIRE, Guest
@@ -525,3 +526,16 @@ def test_a_password_that_is_no_text_or_cannot_be_read_is_told_of_in_one_line() -
         ["sh", "-c", 'exec "$@" <&-', "sh", *COMMAND, "password", "ann"], capture_output=True, timeout=60
     )
     assert (closed.returncode, closed.stderr) == (1, b"framing-chat: standard input: Bad file descriptor\n")
+
+
+@pytest.mark.parametrize("unicode_names", [False, True])
+@pytest.mark.parametrize("spec", ["u16+msgpack", "u16+json", "u16+cbor"])
+def test_the_names_of_a_full_room_fit_into_a_frame(spec: str, unicode_names: bool) -> None:
+    wire: Any = Wire.parse(spec)
+    most = _most_members(wire, unicode_names=unicode_names)
+    letter = "\N{LINEAR B SYLLABLE B008 A}" if unicode_names else "n"
+    names = [letter * 32] * most
+    assert most > 300
+    wire.encode(to_map(Members(room="r" * 32, names=names, at=1 << 40)))
+    with pytest.raises(EncodeError):
+        wire.encode(to_map(Members(room="r", names=names * 2, at=1)))

@@ -315,3 +315,29 @@ def test_where_any_number_may_all_connections_wait_for_their_hello() -> None:
     table = Table(Options(max_greeting=0))
     table.give(*(server.Opened(f"mute{number}", origin="10.0.0.1") for number in range(500)))
     assert table.shut == set()
+
+
+def test_what_was_posted_again_and_again_is_remembered_in_so_many_places_only() -> None:
+    table = Table(Options(burst=1000, max_sessions=10))
+    ann = table.enter("ann")
+    for again in range(2):
+        for number in range(1, 301):
+            (answer,) = [
+                message
+                for message in table.send("ann", {"type": "post", "id": [ann, number], "room": "lobby", "text": "x"})
+                if message["type"] == "ok"
+            ]
+            assert answer["seq"] == number + 1, again  # behind her joining, and stored once
+    (session,) = table.hub._sessions.values()
+    assert len(session.recent) <= 64
+
+
+def test_a_connection_that_ends_while_it_is_blocked_leaves_nothing() -> None:
+    table = Table()
+    ann = table.enter("ann")
+    table.enter("ben")
+    table.give(server.Blocked("ben"))
+    table.send("ann", {"type": "post", "id": [ann, 1], "room": "lobby", "text": "x"})
+    assert table.hub.held["paged"] == 1
+    table.give(server.Closed("ben"))
+    assert (table.hub.held["paged"], table.hub.held["behind"]) == (0, 0)

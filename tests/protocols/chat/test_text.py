@@ -512,6 +512,19 @@ def test_a_line_that_the_host_closes_hangs_up_while_the_hub_knows_of_it() -> Non
     assert closed == ["hub", "hub", "peer"]
 
 
+def test_whoever_has_ended_what_they_send_is_waited_for_no_more() -> None:
+    peer = SimpleNamespace(
+        address=Address.parse("tcp://127.0.0.1:1"), send_encoded=lambda frames: None, close=lambda: None, paused=True
+    )
+    deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None, closed=lambda line: None)
+    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
+    line.typed(b"ann\n")
+    assert line.paused
+    line.gone(None)  # what was typed is still to be said, to which there are answers
+    assert not line.paused
+    assert not line.over
+
+
 def test_so_many_of_one_address_may_be_there_without_a_name_and_the_newest_is_turned_away(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
