@@ -753,7 +753,8 @@ class Client:
         room = self._rooms.get(name)
         if room is None:
             if len(self._rooms) >= MOST_ROOMS:
-                # Private ones end without a word. Should the one that was known first not have, the server tells of it anew.
+                # Where it needs the place, the hub has us leave a private one, without a word to us. Should that not have been
+                # the one that was known first, it tells of it anew.
                 ended = next((known for known in self._rooms if known.startswith("@")), None)
                 if ended is None:
                     raise Refused("malformed", "nobody is in so many rooms")

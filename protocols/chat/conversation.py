@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from framing.drivers.address import AddressLike
 
-__all__ = ["DEFAULT_WIRE", "INSECURE", "Conversation", "is_private"]
+__all__ = ["DEFAULT_WIRE", "GOODBYE", "INSECURE", "LEAVE_TIMEOUT", "Conversation", "is_private"]
 
 logger = logging.getLogger("protocols.chat")
 

@@ -168,7 +168,6 @@ class Hub:
         self._absent: dict[str, Session] = {}  # those behind it, who have left and may come back
         self._rooms: dict[str, Room] = {}  # those that somebody is in
         self._left: set[str] = set()  # those that somebody has left
-        self._open = 0  # how many of them are not private
         self._paged: dict[Hashable, Connection] = {}  # those that are behind, and take what they are given
         self._out: list[Output] = []
         self._staged: list[Event] = []
@@ -317,7 +316,6 @@ class Hub:
         if room is None:
             room = self._rooms[name] = Room(name, self._log.head(name), private=name.startswith("@"))
             if not room.private:
-                self._open += 1
                 self._room_names.add(room)
         return room
 
@@ -328,7 +326,6 @@ class Hub:
             if room is not None and not room.members:
                 del self._rooms[name]
                 if not room.private:
-                    self._open -= 1
                     self._room_names.remove(room)
         self._left.clear()
 
@@ -895,7 +892,7 @@ class Hub:
             return
         options = self._options
         lobby = key(options.lobby)
-        besides = self._open - 1 - (lobby in self._rooms)  # nor does that of the announcements count
+        besides = len(self._room_names) - 1 - (lobby in self._rooms)  # nor does that of the announcements count
         if len(session.rooms) >= options.max_rooms_each or (
             name not in self._rooms and name != lobby and besides >= options.max_rooms
         ):

@@ -24,12 +24,12 @@ from collections.abc import Callable, Generator, Iterator
 from typing import Final
 
 from protocols.chat import client as person
-from protocols.chat.conversation import Conversation
+from protocols.chat.conversation import GOODBYE, Conversation
 from protocols.chat.messages import Close
 from protocols.chat.phrases import HELP, Place, phrase, phrase_wait, read_line
 from protocols.chat.safety import clean_line
 
-__all__ = ["GOODBYE", "run_plain", "signals_to", "status_of"]
+__all__ = ["run_plain", "signals_to", "status_of"]
 
 DONE: Final = 0
 NOT_ALL: Final = 1
@@ -45,9 +45,6 @@ LONGEST_LINE: Final = 1 << 16
 
 PATIENT: Final = 1.0
 """Seconds behind the input's end, until it says that it waits."""
-
-GOODBYE: Final = 1.0
-"""Seconds that the last words have, when it was interrupted."""
 
 
 def status_of(ended: person.Changed | None, *, failed: bool) -> int:

@@ -26,7 +26,7 @@ from prompt_toolkit.input import Input
 from prompt_toolkit.patch_stdout import patch_stdout
 
 from protocols.chat import client as person
-from protocols.chat.conversation import LEAVE_TIMEOUT, Conversation
+from protocols.chat.conversation import GOODBYE, LEAVE_TIMEOUT, Conversation
 from protocols.chat.messages import Close, Event
 from protocols.chat.phrases import (
     ORDERS,
@@ -38,7 +38,7 @@ from protocols.chat.phrases import (
     phrase_wait,
     read_line,
 )
-from protocols.chat.plain import GOODBYE, signals_to, status_of
+from protocols.chat.plain import signals_to, status_of
 from protocols.chat.safety import clean_line, key
 
 __all__ = ["colour_of", "run_terminal"]
