@@ -123,7 +123,8 @@ class Host:
         self._waiting: Counter[Line] = Counter()
         self._lines: set[Line] = set()
         self._lock = threading.Lock()
-        self._slow: set[Any] = set()
+        self._slow: set[Any] = set()  # those that take nothing, and the hub knows
+        self._told: set[Any] = set()  # the others that were told something in the last turn
         self._ended = False
         self._checks = ThreadPoolExecutor(2, "framing chat password") if verify is not None else None
         self._thread = threading.Thread(target=self._run, name="framing chat hub", daemon=True)
@@ -233,18 +234,19 @@ class Host:
         return batch
 
     def _turn(self, batch: list[Input]) -> None:
-        for line in list(self._slow):
-            if not line.paused:
-                self._slow.discard(line)
-                batch.append(Drained(line))
-        told = self._handle(batch)
-        blocked = [line for line in told if line.paused and line not in self._slow]
-        if blocked:
-            self._slow.update(blocked)
-            self._handle([Blocked(line) for line in blocked])
+        # Looked at now, and not when they were told: what they were told is sent by the threads of the servers.
+        looked: list[Input] = []
+        for line in [line for line in self._slow if not line.paused]:
+            self._slow.discard(line)
+            looked.append(Drained(line))
+        for line in [line for line in self._told if line.paused]:
+            self._slow.add(line)
+            looked.append(Blocked(line))
+        self._told = self._handle(looked + batch) - self._slow
         for given in batch:
             if isinstance(given, Closed):
                 self._slow.discard(given.connection)
+                self._told.discard(given.connection)
 
     def _handle(self, inputs: list[Input]) -> set[Any]:
         """Give ``inputs`` to the hub, and carry out what comes of them: who was told something."""

@@ -106,6 +106,12 @@ __all__ = [
 PAGE_BYTES: Final = 1 << 16
 """How much of the log is read at a time for all who are behind; then it is looked at who takes it, and what others say."""
 
+PAGE_RATE: Final = PAGE_BYTES * 100
+"""Bytes a second of such pages while somebody talks, beyond what is added: a crowd that comes back slows nobody down."""
+
+SILENCE: Final = 0.25
+"""Seconds in which nothing is said, behind which nobody needs to be spared."""
+
 REPLY_BYTES: Final = 48 << 10
 """How large the list of rooms grows: it fits into a frame of 64 KiB, however its codec writes it."""
 
@@ -168,7 +174,11 @@ class Hub:
         self._absent: dict[str, Session] = {}  # those behind it, who have left and may come back
         self._rooms: dict[str, Room] = {}  # those that somebody is in
         self._left: set[str] = set()  # those that somebody has left
-        self._paged: dict[Hashable, Connection] = {}  # those that are behind, and take what they are given
+        self._paged: dict[Hashable, Connection] = {}  # those that are behind
+        self._pages = Bucket(PAGE_BYTES, PAGE_RATE, 0.0)
+        self._page_at = 0.0  # when those who take it are given the next one
+        self._said_at = float("-inf")
+        self._added = 0  # bytes that were added to the log since the last one
         self._out: list[Output] = []
         self._staged: list[Event] = []
         self._posted: dict[Id, Event] = {}  # the posts among them
@@ -192,7 +202,7 @@ class Hub:
         if self._stopped:
             return None
         if any(connection.blocked is None for connection in self._paged.values()):
-            return self._now
+            return self._page_at
         if self._lost:
             next_to_leave = next(iter(self._lost.values())).lost + self._options.grace
             return min(next_to_leave, self._swept + self._look_every)
@@ -251,14 +261,17 @@ class Hub:
         if not self._stopped:
             self._let_go()
             self._sweep()
-        added = sum(map(event_size, self._staged)) if self._paged else 0
+        if self._staged:
+            self._said_at = self._now
+            self._added += sum(map(event_size, self._staged)) if self._paged else 0
         if self._staged or self._changed or self._gone:
             self._log.append(self._staged, [self._record(each) for each in self._changed.values()], self._gone)
             self._staged, self._posted, self._changed, self._gone = [], {}, {}, set()
         # Not before: a room that is entered again goes on behind what the log has of it.
         self._drop_empty()
         # Behind the commit, so that the log has all that is read from it.
-        self._catch_up(added)
+        if self._paged:
+            self._catch_up()
         out, self._out = self._out, []
         return out
 
@@ -416,6 +429,9 @@ class Hub:
         if connection.blocked is None:
             return
         connection.blocked = None
+        # What it has answered comes now.
+        connection.heard = self._now
+        connection.pinged = None
         for name, seq in connection.behind.items():
             if self._rooms[name].head > seq:
                 self._reply(connection, Lag(room=name, seq=seq))
@@ -431,19 +447,27 @@ class Hub:
         connection.behind[room.name] = after
         self._paged[connection.name] = connection
 
-    def _catch_up(self, added: int) -> None:
-        """Give those that are behind the next of the log, one after the other: as much as was ``added`` to it, and one page.
+    def _catch_up(self) -> None:
+        """Give those that are behind the next of the log, one after the other: as much as was added to it, and one page.
 
-        Not a page each, or nobody else would be heard meanwhile; and not less, or they would never catch up with a crowd. Nor
-        is one of them given more than a page beyond what was added: then it is looked at whether it takes it.
+        Not a page each, nor, while somebody talks, one page after the other, or nobody else would be heard meanwhile; and not
+        less, or they would never catch up with a crowd. Nor is one of them given more than a page beyond what was added: then
+        it is looked at whether it takes it.
         """
-        most = PAGE_BYTES + added
         behind = [connection for connection in self._paged.values() if connection.blocked is None]
+        talking = self._now < self._said_at + SILENCE
+        if behind and talking and self._now < self._page_at:
+            return
+        added, self._added = self._added, 0
+        most = PAGE_BYTES + added
         left = PAGE_BYTES + added * len(behind)
         for connection in behind:
             if left <= 0:
                 break
             left -= self._page(connection, min(left, most))
+        if talking:
+            self._pages.owe(self._now, max(PAGE_BYTES - left, 0))
+        self._page_at = self._now + self._pages.wait(self._now, 0)
 
     def _page(self, connection: Connection, most: int) -> int:
         """Give a connection that is behind ``most`` bytes of the log, or the next event: how many it was given.
@@ -488,9 +512,11 @@ class Hub:
             if connection.session is None:
                 if self._now - connection.since >= options.hello_timeout and connection.hello is None:
                     self._close(connection, "timeout", f"no hello in {options.hello_timeout:g} s", 5.0)
-            elif connection.blocked is not None and self._now - connection.blocked >= options.slow_reader_timeout:
-                text = f"too much has waited for you for {options.slow_reader_timeout:g} s"
-                self._close(connection, "slow", text, 1.0)
+            elif connection.blocked is not None:
+                # It may not be read from either, so its silence says nothing.
+                if self._now - connection.blocked >= options.slow_reader_timeout:
+                    text = f"too much has waited for you for {options.slow_reader_timeout:g} s"
+                    self._close(connection, "slow", text, 1.0)
             elif connection.pinged is not None:
                 # Not by how long it was silent: a hub that stood still itself has heard nobody.
                 if self._now - connection.pinged >= options.heartbeat:

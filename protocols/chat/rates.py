@@ -24,10 +24,10 @@ class Bucket:
             self._left -= cost
         return wait
 
-    def owe(self, now: float) -> None:
-        """Take one, whether there is one or not."""
+    def owe(self, now: float, cost: int = 1) -> None:
+        """Take ``cost``, whether there is one or not."""
         self._until_one(now)
-        self._left -= 1
+        self._left -= cost
 
     def full(self, now: float) -> bool:
         """Whether it is as it was in the beginning."""

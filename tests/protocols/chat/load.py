@@ -172,7 +172,7 @@ def _talk(server: Serving, figures: Figures, part: Part, *, slow: bool) -> None:
             if slow_told["gaps"] or set(part.slow_counts) != {part.posts}:
                 figures.wrong.append(
                     f"slow readers: of {part.posts} posts {min(part.slow_counts)} to {max(part.slow_counts)} came to each "
-                    f"when they read, with {slow_told['gaps']} gaps"
+                    f"when they read, with {slow_told['gaps']} gaps: {'; '.join(slow_told['short'][:5])}"
                 )
     part.clients_cpu = sum(one["cpu"] for one in told) / seconds
     part.delivery = _percentiles([one["delivery"] for one in told])

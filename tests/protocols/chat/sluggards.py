@@ -56,6 +56,11 @@ class Sluggard:
         self.again = 0.0
         self.signed = 0.0
 
+    def state(self) -> str:
+        """How it is with it, for whoever looks for a fault."""
+        connected = self.sock is not None
+        return f"{self.name}: {self.count} posts, last event {self.cursor}, closed {self.closed} times, {connected=}"
+
     def join(self) -> None:
         """Connect, and read for the last time what comes as fast as it does."""
         sock = socket.socket()
@@ -115,6 +120,8 @@ class Sluggard:
             if data:
                 for message in self.decoder.feed(data):
                     self.take(message)
+                    if message["type"] == "ping" and self.sock is not None:
+                        self.sock.send(DEFAULT_WIRE.encode({"type": "pong", "n": message["n"]}))
             elif self.sock is not None:
                 self.sock.close()
                 self.sock = None
@@ -182,6 +189,7 @@ def main() -> None:
         "lagged": [one.lags for one in them],
         "counts": [one.count for one in them],
         "gaps": sum(one.gaps for one in them),
+        "short": [one.state() for one in them if one.count != posts],
     }
     print(json.dumps(figures), flush=True)
 

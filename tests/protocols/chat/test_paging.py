@@ -1,4 +1,4 @@
-"""Those who are behind keep nobody waiting: they share one page a turn. And what one is told in a turn is one send."""
+"""Those who are behind keep nobody waiting: they share pages, so many a second. And what one is told in a turn is one send."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ READERS = 20
 POSTS = 60
 TEXT = "x" * 1000
 PAGE = 1 << 16
+EVERY = 0.01
+"""Seconds from one page to the next, while somebody talks."""
 
 
 def turn(hub: Hub, now: float, *inputs: server.Input) -> tuple[dict[Any, list[int]], int]:
@@ -66,7 +68,7 @@ def test_many_who_are_behind_share_a_page_a_turn_and_all_get_everything(said: in
     while inputs or hub.held["behind"]:
         # Somebody speaks in each turn, and is heard in it by all who are not behind.
         inputs += [server.Received("ann", post(ann, number + each)) for each in range(said)]
-        told, size = turn(hub, 0.0, *inputs)
+        told, size = turn(hub, turns * 2 * EVERY, *inputs)
         assert len(told["ben"]) == said
         assert size <= PAGE + (READERS + 2) * said * len(TEXT)
         for reader in readers:
@@ -81,6 +83,49 @@ def test_many_who_are_behind_share_a_page_a_turn_and_all_get_everything(said: in
     assert turns > READERS * POSTS * len(TEXT) / PAGE / 2  # it was not all given at once
     for seqs in got.values():
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
+
+
+def behind(count: int) -> tuple[Hub, str]:
+    """A hub in which ann has said ``count`` things that a reader, who is still blocked, has missed; and her session."""
+    hub = Hub(MemoryLog(), Options(burst=10_000))
+    ann = entered(hub, "ann")
+    entered(hub, "reader")
+    hub.handle([server.Blocked("reader")], 0.0, 0)
+    for number in range(2, count + 2):
+        turn(hub, 0.0, server.Received("ann", post(ann, number)))
+    return hub, ann
+
+
+def test_while_somebody_talks_pages_come_at_their_rate_and_no_faster() -> None:
+    hub, ann = behind(2000)
+    hub.handle([server.Drained("reader")], 0.0, 0)
+    now, got, looks = 0.0, 0, 0
+    said = 10_000
+    while now < 0.5:
+        now = min(max(hub.wake_at or 0.0, now + 1e-6), now + 0.1)
+        talking = now * 100 > said - 10_000
+        said += talking
+        told, _ = turn(hub, now, *([server.Received("ann", post(ann, said))] if talking else []))
+        got += len(told.get("reader", []))
+        looks += 1
+        assert looks < 1000
+    # Half a second's pages, two at most in the beginning, and what was said meanwhile; texts are taken for four times as long.
+    most = (0.5 / EVERY + 2) * (PAGE / (4 * len(TEXT) + 200) + 1) + said - 10_000
+    assert most / 2 < got <= most
+
+
+def test_where_nobody_talks_all_is_given_at_once() -> None:
+    hub, _ = behind(2000)
+    now = 1.0
+    told, _ = turn(hub, now, server.Drained("reader"))
+    got = len(told["reader"])
+    assert 0 < got * 4 * len(TEXT) <= PAGE + 4 * len(TEXT)  # a page; then it is looked at whether it takes it
+    for _ in range(1000):
+        if hub.wake_at is None or hub.wake_at > now:
+            break
+        told, _ = turn(hub, now)
+        got += len(told["reader"])
+    assert got == 2000
 
 
 class Wired:
@@ -138,7 +183,7 @@ def test_whoever_is_always_behind_in_one_room_is_told_of_the_others_too() -> Non
     for number in range(2000, 2006):
         # More is said than fits into a page.
         many: list[server.Input] = [server.Received("ann", post(ann, 1000 * number + each)) for each in range(30)]
-        outputs = hub.handle([server.Drained("ben"), *many], 0.0, 0)
+        outputs = hub.handle([server.Drained("ben"), *many], (number - 2000) * EVERY, 0)
         heard += sum(
             isinstance(output, server.Send)
             and isinstance(output.message, Event)
@@ -161,7 +206,7 @@ def test_one_who_is_behind_gets_no_more_for_others_who_take_nothing(posts: int) 
     for number in range(2, 1002):
         turn(hub, 0.0, server.Received("ann", post(ann, number)))
     many = [server.Received("ann", post(ann, 5000 + each)) for each in range(posts)]
-    told, _ = turn(hub, 0.0, server.Drained("ben"), *many)
+    told, _ = turn(hub, 3 * EVERY, server.Drained("ben"), *many)
     assert 0 < len(told["ben"]) * 4 * len(TEXT) <= PAGE + (posts + 1) * (4 * len(TEXT) + 300)
     assert not set(deaf) & told.keys()
 
