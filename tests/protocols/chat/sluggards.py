@@ -84,7 +84,10 @@ class Sluggard:
                     self.token = message["token"]
                     joined = ROOM in message["rooms"]
                     if not joined:
-                        join = {"type": "join", "id": (message["session"], 1), "room": ROOM}
+                        join: dict[str, Any] = {"type": "join", "id": (message["session"], 1), "room": ROOM}
+                        if self.cursor:
+                            # It has noticed its end so late that its time of grace was over, and has left the room.
+                            join |= {"id": (message["session"], 1 + self.closed), "after": self.cursor}
                         sock.sendall(DEFAULT_WIRE.encode(join))
                 elif message["type"] == "ok":
                     joined = True
