@@ -485,18 +485,25 @@ def test_whoever_waits_to_be_let_in_goes_with_the_host(full_chat: House) -> None
         ben.ends()
 
 
-def test_a_line_that_the_host_closes_hangs_up_while_the_hub_knows_of_it() -> None:
-    closed: list[str] = []
+def named(shown: list[bytes], ended: list[str], *, paused: bool = False) -> Any:
+    """The line of a connection that is not there, whose person is called ann: what is shown, and whom its end is told."""
     peer = SimpleNamespace(
         address=Address.parse("tcp://127.0.0.1:1"),
-        send_encoded=lambda frames: None,
-        close=lambda: closed.append("peer"),
+        send_encoded=shown.append,
+        close=lambda: ended.append("peer"),
+        paused=paused,
     )
     deaf = SimpleNamespace(
-        opened=lambda *given, **more: None, received=lambda *given: None, closed=lambda line: closed.append("hub")
+        opened=lambda *given, **more: None, received=lambda *given: None, closed=lambda line: ended.append("hub")
     )
-    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
+    line = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
     line.typed(b"ann\n")
+    return line
+
+
+def test_a_line_that_the_host_closes_hangs_up_while_the_hub_knows_of_it() -> None:
+    closed: list[str] = []
+    line = named([], closed)
     later = from_server({"type": "close", "code": "x", "text": "later", "reconnect": 60.0})
     assert later is not None
     first = line._attempt
@@ -513,12 +520,7 @@ def test_a_line_that_the_host_closes_hangs_up_while_the_hub_knows_of_it() -> Non
 
 
 def test_whoever_has_ended_what_they_send_is_waited_for_no_more() -> None:
-    peer = SimpleNamespace(
-        address=Address.parse("tcp://127.0.0.1:1"), send_encoded=lambda frames: None, close=lambda: None, paused=True
-    )
-    deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None, closed=lambda line: None)
-    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
-    line.typed(b"ann\n")
+    line = named([], [], paused=True)
     assert line.paused
     line.gone(None)  # what was typed is still to be said, to which there are answers
     assert not line.paused
@@ -629,10 +631,7 @@ def test_a_connection_that_breaks_is_no_end_of_typing() -> None:
 
 def test_what_a_server_says_of_a_mistake_reaches_no_terminal_uncleaned() -> None:
     shown: list[bytes] = []
-    peer = SimpleNamespace(address=Address.parse("tcp://127.0.0.1:1"), send_encoded=shown.append)
-    deaf = SimpleNamespace(opened=lambda *given, **more: None, received=lambda *given: None)
-    line: Any = module._TextLine(deaf, peer, "lobby")  # type: ignore[arg-type] # as much of both as is used
-    line.typed(b"ann\n")
+    line = named(shown, [])
     let_in = from_server(welcome())
     assert let_in is not None
     line._attempt.tell(let_in, {})

@@ -254,7 +254,9 @@ class World:
                     for who in self.people
                 ):
                     self.tell_hub()
-                    if not any(link.to_client for link in self.open.values()):
+                    if self.hub.held["paged"]:
+                        self.pass_time(0.01)  # so many pages a second
+                    elif not any(link.to_client for link in self.open.values()):
                         return
                 else:
                     self.pass_time(0.5)
