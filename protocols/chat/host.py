@@ -124,7 +124,7 @@ class Host:
         self._lines: set[Line] = set()
         self._lock = threading.Lock()
         self._slow: set[Any] = set()  # those that take nothing, and the hub knows
-        self._told: set[Any] = set()  # the others that were told something in the last turn
+        self._told: set[Any] = set()  # those that were told something in the last turn
         self._ended = False
         self._checks = ThreadPoolExecutor(2, "framing chat password") if verify is not None else None
         self._thread = threading.Thread(target=self._run, name="framing chat hub", daemon=True)
@@ -242,7 +242,7 @@ class Host:
         for line in [line for line in self._told if line.paused]:
             self._slow.add(line)
             looked.append(Blocked(line))
-        self._told = self._handle(looked + batch) - self._slow
+        self._told = self._handle(looked + batch)
         for given in batch:
             if isinstance(given, Closed):
                 self._slow.discard(given.connection)

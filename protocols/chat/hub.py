@@ -104,13 +104,20 @@ __all__ = [
 ]
 
 PAGE_BYTES: Final = 1 << 16
-"""How much of the log is read at a time for all who are behind; then it is looked at who takes it, and what others say."""
+"""How much of the log one who is behind is given at a time; then it is looked at whether it takes it, and what others say."""
 
 PAGE_RATE: Final = PAGE_BYTES * 100
-"""Bytes a second of such pages while somebody talks, beyond what is added: a crowd that comes back slows nobody down."""
+"""Bytes a second that are given beyond what is added: to one who is behind, and, while somebody talks, to all of them.
 
-SILENCE: Final = 0.25
-"""Seconds in which nothing is said, behind which nobody needs to be spared."""
+A crowd that comes back would else slow down those who talk; and one that is given more may have too much waiting for it before
+its driver says so.
+"""
+
+SILENT_PAGES: Final = 8
+"""How many are given a page at a time while nobody talks."""
+
+SILENCE: Final = 0.05
+"""Seconds behind the last event, from which on nobody talks."""
 
 REPLY_BYTES: Final = 48 << 10
 """How large the list of rooms grows: it fits into a frame of 64 KiB, however its codec writes it."""
@@ -428,10 +435,9 @@ class Hub:
     def _drain(self, connection: Connection) -> None:
         if connection.blocked is None:
             return
+        if connection.pinged is not None:
+            connection.pinged += self._now - connection.blocked  # what it has answered meanwhile comes only now
         connection.blocked = None
-        # What it has answered comes now.
-        connection.heard = self._now
-        connection.pinged = None
         for name, seq in connection.behind.items():
             if self._rooms[name].head > seq:
                 self._reply(connection, Lag(room=name, seq=seq))
@@ -448,26 +454,34 @@ class Hub:
         self._paged[connection.name] = connection
 
     def _catch_up(self) -> None:
-        """Give those that are behind the next of the log, one after the other: as much as was added to it, and one page.
+        """Give those that are behind the next of the log: as much as was added to it, and a page, or a few where nobody talks.
 
-        Not a page each, nor, while somebody talks, one page after the other, or nobody else would be heard meanwhile; and not
-        less, or they would never catch up with a crowd. Nor is one of them given more than a page beyond what was added: then
-        it is looked at whether it takes it.
+        Not a page each, nor one behind the other without a pause, or nobody else would be heard meanwhile; and not less, or
+        they would never catch up with a crowd. Nor is one of them given more than a page beyond what was added.
         """
         behind = [connection for connection in self._paged.values() if connection.blocked is None]
-        talking = self._now < self._said_at + SILENCE
-        if behind and talking and self._now < self._page_at:
+        if behind and self._now < self._page_at:
             return
         added, self._added = self._added, 0
+        talking = self._now < self._said_at + SILENCE
         most = PAGE_BYTES + added
-        left = PAGE_BYTES + added * len(behind)
-        for connection in behind:
-            if left <= 0:
-                break
-            left -= self._page(connection, min(left, most))
-        if talking:
-            self._pages.owe(self._now, max(PAGE_BYTES - left, 0))
+        left = PAGE_BYTES * (1 if talking else SILENT_PAGES) + added * len(behind)
+        given: dict[Hashable, int] = {}
+        # Half of it is for those who have missed least, or whoever has just come would hear nothing new behind a crowd.
+        for waiting, end in ((sorted(behind, key=self._missed), left // 2 if len(behind) > 1 else 0), (behind, 0)):
+            for connection in waiting:
+                if left <= end:
+                    break
+                if connection.name not in given:
+                    given[connection.name] = size = self._page(connection, min(left - end, most))
+                    left -= size
+        cost = sum(given.values()) - added * len(behind) if talking else max(given.values(), default=0) - added
+        self._pages.owe(self._now, max(cost, 0))
         self._page_at = self._now + self._pages.wait(self._now, 0)
+
+    def _missed(self, connection: Connection) -> int:
+        """How many events a connection has not been told yet."""
+        return sum(self._rooms[name].head - seq for name, seq in connection.behind.items())
 
     def _page(self, connection: Connection, most: int) -> int:
         """Give a connection that is behind ``most`` bytes of the log, or the next event: how many it was given.

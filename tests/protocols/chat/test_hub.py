@@ -302,10 +302,17 @@ def test_whoever_was_blocked_when_a_sign_of_life_was_due_has_time_to_give_it() -
     table.wait(19.0)
     assert "ann" not in table.shut
     table.wait(2.0)
-    assert table.last("ann")["type"] == "ping"
-    table.wait(19.0)
-    assert "ann" not in table.shut
-    table.wait(2.0)
+    assert table.last("ann")["code"] == "silent"
+
+
+def test_whoever_says_nothing_is_closed_though_it_is_blocked_now_and_then() -> None:
+    table = Table(Options(heartbeat=20.0))
+    table.enter("ann")
+    for _ in range(10):
+        table.wait(9.0)
+        table.give(server.Blocked("ann"))
+        table.wait(1.0)
+        table.give(server.Drained("ann"))
     assert table.last("ann")["code"] == "silent"
 
 

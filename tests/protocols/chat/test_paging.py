@@ -18,6 +18,9 @@ READERS = 20
 POSTS = 60
 TEXT = "x" * 1000
 PAGE = 1 << 16
+SIZE = 4 * (len(TEXT) + len("ann") + len("hall")) + 200
+"""Bytes of one post, as any codec might write it."""
+
 EVERY = 0.01
 """Seconds from one page to the next, while somebody talks."""
 
@@ -85,20 +88,22 @@ def test_many_who_are_behind_share_a_page_a_turn_and_all_get_everything(said: in
         assert seqs == list(range(seqs[0], seqs[0] + len(seqs)))
 
 
-def behind(count: int) -> tuple[Hub, str]:
-    """A hub in which ann has said ``count`` things that a reader, who is still blocked, has missed; and her session."""
+def behind(count: int, readers: int = 1) -> tuple[Hub, str, list[str]]:
+    """A hub in which ann has said ``count`` things that some, who are blocked, have missed; her session, and the names."""
     hub = Hub(MemoryLog(), Options(burst=10_000))
     ann = entered(hub, "ann")
-    entered(hub, "reader")
-    hub.handle([server.Blocked("reader")], 0.0, 0)
+    names = [f"reader{number}" for number in range(readers)]
+    for name in names:
+        entered(hub, name)
+    hub.handle([server.Blocked(name) for name in names], 0.0, 0)
     for number in range(2, count + 2):
         turn(hub, 0.0, server.Received("ann", post(ann, number)))
-    return hub, ann
+    return hub, ann, names
 
 
 def test_while_somebody_talks_pages_come_at_their_rate_and_no_faster() -> None:
-    hub, ann = behind(2000)
-    hub.handle([server.Drained("reader")], 0.0, 0)
+    hub, ann, (reader,) = behind(2000)
+    hub.handle([server.Drained(reader)], 0.0, 0)
     now, got, looks = 0.0, 0, 0
     said = 10_000
     while now < 0.5:
@@ -106,26 +111,88 @@ def test_while_somebody_talks_pages_come_at_their_rate_and_no_faster() -> None:
         talking = now * 100 > said - 10_000
         said += talking
         told, _ = turn(hub, now, *([server.Received("ann", post(ann, said))] if talking else []))
-        got += len(told.get("reader", []))
+        got += len(told.get(reader, []))
         looks += 1
         assert looks < 1000
     # Half a second's pages, two at most in the beginning, and what was said meanwhile; texts are taken for four times as long.
-    most = (0.5 / EVERY + 2) * (PAGE / (4 * len(TEXT) + 200) + 1) + said - 10_000
+    most = (0.5 / EVERY + 2) * (PAGE / SIZE + 1) + said - 10_000
     assert most / 2 < got <= most
 
 
-def test_where_nobody_talks_all_is_given_at_once() -> None:
-    hub, _ = behind(2000)
-    now = 1.0
-    told, _ = turn(hub, now, server.Drained("reader"))
-    got = len(told["reader"])
-    assert 0 < got * 4 * len(TEXT) <= PAGE + 4 * len(TEXT)  # a page; then it is looked at whether it takes it
-    for _ in range(1000):
-        if hub.wake_at is None or hub.wake_at > now:
-            break
+def test_where_nobody_talks_each_gets_pages_at_that_rate() -> None:
+    hub, _, readers = behind(2000, readers=4)
+    now, looks = 1.0, 0
+    told, _ = turn(hub, now, *(server.Drained(reader) for reader in readers))
+    got = {reader: len(told[reader]) for reader in readers}
+    while now < 1.5:
+        now = min(max(hub.wake_at or 0.0, now + 1e-6), now + 0.1)
         told, _ = turn(hub, now)
-        got += len(told["reader"])
-    assert got == 2000
+        for reader, seqs in told.items():
+            got[reader] += len(seqs)
+        looks += 1
+        assert looks < 1000
+    most = (0.5 / EVERY + 2) * (PAGE / SIZE + 1)
+    assert all(most / 2 < count <= most for count in got.values()), got
+
+
+def test_whoever_comes_while_a_crowd_is_behind_hears_at_once_what_is_said() -> None:
+    hub, ann, readers = behind(2000, readers=100)
+    now, number = 0.0, 10_000
+    hub.handle([server.Drained(reader) for reader in readers], now, 0)
+    for each in range(20):
+        now += 0.05
+        turn(hub, now, server.Received("ann", post(ann, number + each)))
+    hub.handle(
+        [server.Opened("late"), server.Received("late", {"type": "hello", "version": 1, "name": "late"})], now, 0
+    )
+    session = hub._connections["late"].session
+    assert session is not None
+    hub.handle([server.Received("late", {"type": "join", "id": [session.id, 1], "room": "quiet"})], now, 0)
+    heard = None
+    for each in range(20, 40):
+        now += EVERY
+        said: Any = {"type": "post", "id": [session.id, each], "room": "quiet", "text": "me"}
+        outputs = hub.handle([server.Received("late", said), server.Received("ann", post(ann, number + each))], now, 0)
+        if any(
+            isinstance(output, server.Send)
+            and isinstance(output.message, Event)
+            and output.message.text == "me"
+            and "late" in output.connections
+            for output in outputs
+        ):
+            heard = each
+            break
+    assert heard is not None
+    assert heard < 22
+    assert hub.held["paged"] >= 100  # the crowd is behind still
+
+
+def test_what_is_added_between_two_pages_is_given_beside_the_next_one() -> None:
+    hub, ann, (reader,) = behind(2000)
+    now = 0.0
+    turn(hub, now, server.Drained(reader))
+    while (hub.wake_at or 0.0) <= now + 0.005:
+        now += 0.001
+        turn(hub, now, server.Received("ann", post(ann, 5000 + int(now * 1000))))
+    between = 0
+    while now + 0.001 < (hub.wake_at or 0.0):
+        now += 0.001
+        told, _ = turn(hub, now, server.Received("ann", post(ann, 6000 + between)))
+        between += 1
+        assert reader not in told
+    assert between >= 3
+    told, _ = turn(hub, now + 0.002)
+    assert PAGE / SIZE + between <= len(told[reader]) <= PAGE / SIZE + between + 1
+
+
+def test_what_was_said_while_nobody_was_behind_makes_no_page_longer() -> None:
+    hub = Hub(MemoryLog(), Options(burst=10_000))
+    ann, ben = entered(hub, "ann"), entered(hub, "ben")
+    for number in range(2, 1002):
+        turn(hub, 0.0, server.Received("ann", post(ann, number)))
+    asked: Any = {"type": "join", "id": [ben, 2], "room": "hall", "after": 1}
+    told, _ = turn(hub, 1.0, server.Received("ben", asked))
+    assert 0 < len(told["ben"]) <= PAGE / SIZE + 1
 
 
 class Wired:
@@ -168,6 +235,37 @@ def test_what_somebody_is_told_in_a_turn_leaves_in_one_piece_and_before_the_end(
     service.received(ann, {"type": "bye"})  # type: ignore[arg-type] # as above
     host._turn(host._gather())
     assert messages(ann.sent) == [["roomlist"] * 3 + ["close"], ["closed"]]
+
+
+def test_whoever_takes_nothing_is_told_no_more_and_forgotten_when_it_goes() -> None:
+    host = Host(Hub(MemoryLog()))
+    service = ChatService(host, WIRE)
+    ann, ben, cid = Wired(), Wired(), Wired()
+    for peer, name in ((ann, "ann"), (ben, "ben"), (cid, "cid")):
+        service.opened(peer)  # type: ignore[arg-type] # as above
+        service.received(peer, {"type": "hello", "version": 1, "name": name})  # type: ignore[arg-type] # as above
+    host._turn(host._gather())
+    ben.sent.clear()
+    ben.paused = True
+    host.announce("one")
+    host._turn(host._gather())
+    assert messages(ben.sent) == []  # it was told something in the turn before, and takes it no more
+    assert len(host._slow) == 1
+    cid.paused = True
+    host.announce("two")
+    host._turn(host._gather())
+    assert len(host._slow) == 2
+    service.closed(ben, None)  # type: ignore[arg-type] # as above
+    host.announce("three")
+    service.closed(ann, None)  # type: ignore[arg-type] # as above
+    host._turn(host._gather())  # told, and gone
+    ann.paused = True
+    host._turn([])
+    assert [str(line) for line in host._slow] == [str(cid.address)]
+    host.stop()
+    host._turn(host._gather())
+    assert not host._slow
+    assert not host._told
 
 
 def test_whoever_is_always_behind_in_one_room_is_told_of_the_others_too() -> None:
