@@ -183,9 +183,9 @@ class Hub:
         self._left: set[str] = set()  # those that somebody has left
         self._paged: dict[Hashable, Connection] = {}  # those that are behind
         self._pages = Bucket(PAGE_BYTES, PAGE_RATE, 0.0)
-        self._page_at = 0.0  # when those who take it are given the next one
-        self._said_at = float("-inf")
-        self._added = 0  # bytes that were added to the log since the last one
+        self._page_at = 0.0  # when those of them who take it are given more
+        self._added = 0  # bytes that were added to the log since they were
+        self._said_at = float("-inf")  # when the last event was
         self._out: list[Output] = []
         self._staged: list[Event] = []
         self._posted: dict[Id, Event] = {}  # the posts among them
@@ -460,7 +460,10 @@ class Hub:
         they would never catch up with a crowd. Nor is one of them given more than a page beyond what was added.
         """
         behind = [connection for connection in self._paged.values() if connection.blocked is None]
-        if behind and self._now < self._page_at:
+        if not behind:
+            self._added = 0
+            return
+        if self._now < self._page_at:
             return
         added, self._added = self._added, 0
         talking = self._now < self._said_at + SILENCE
@@ -475,7 +478,7 @@ class Hub:
                 if connection.name not in given:
                     given[connection.name] = size = self._page(connection, min(left - end, most))
                     left -= size
-        cost = sum(given.values()) - added * len(behind) if talking else max(given.values(), default=0) - added
+        cost = sum(given.values()) - added * len(behind) if talking else max(given.values()) - added
         self._pages.owe(self._now, max(cost, 0))
         self._page_at = self._now + self._pages.wait(self._now, 0)
 

@@ -84,10 +84,9 @@ class Sluggard:
                     self.token = message["token"]
                     joined = ROOM in message["rooms"]
                     if not joined:
-                        join: dict[str, Any] = {"type": "join", "id": (message["session"], 1), "room": ROOM}
-                        if self.cursor:
-                            # It has noticed its end so late that its time of grace was over, and has left the room.
-                            join |= {"id": (message["session"], 1 + self.closed), "after": self.cursor}
+                        # Not for the first time where it has noticed its end behind its time of grace: it goes on then.
+                        id_, after = (message["session"], 1 + self.closed), self.cursor or None
+                        join = {"type": "join", "id": id_, "room": ROOM, "after": after}
                         sock.sendall(DEFAULT_WIRE.encode(join))
                 elif message["type"] == "ok":
                     joined = True
